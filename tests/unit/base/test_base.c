@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/str.h"
+
+static void errors_keep_the_first_message(void **state)
+{
+        struct mlc_err err = {0};
+
+        (void)state;
+        assert_int_equal(mlc_fail(&err, MLC_E_CONFLICT, "first %d", 1), MLC_E_CONFLICT);
+        assert_int_equal(mlc_fail(&err, MLC_E_INVALID, "second"), MLC_E_INVALID);
+        assert_string_equal(err.msg, "first 1");
+        (void)mlc_wrap(&err, "outer");
+        assert_string_equal(err.msg, "outer: first 1");
+        assert_int_equal(mlc_error_status(MLC_E_CONFLICT), 409);
+        assert_int_equal(mlc_error_from_slug("conflict"), MLC_E_CONFLICT);
+        assert_int_equal(mlc_error_status(-9999), 500);
+}
+
+static void arena_stops_at_its_cap(void **state)
+{
+        struct mlc_arena a;
+        struct mlc_err err = {0};
+
+        (void)state;
+        mlc_arena_init(&a, 64);
+        assert_non_null(mlc_arena_alloc(&a, 48, &err));
+        assert_null(mlc_arena_alloc(&a, 32, &err));
+        assert_int_equal(err.code, MLC_E_LIMIT);
+        mlc_err_clear(&err);
+        assert_null(mlc_arena_array(&a, SIZE_MAX, 16, &err));
+        assert_int_equal(err.code, MLC_E_LIMIT);
+        mlc_arena_done(&a);
+        assert_string_equal(mlc_arena_strdup(&a, "again", NULL), "again");
+        mlc_arena_done(&a);
+}
+
+static void str_keeps_what_fits(void **state)
+{
+        struct mlc_str s;
+        struct mlc_err err = {0};
+
+        (void)state;
+        mlc_str_init(&s, 4);
+        mlc_str_add(&s, "abc");
+        mlc_str_add(&s, "de");
+        assert_string_equal(mlc_str_cstr(&s), "abc");
+        assert_int_equal(mlc_str_check(&s, &err), MLC_E_LIMIT);
+        mlc_str_done(&s);
+}
+
+static void numbers_are_strict(void **state)
+{
+        unsigned long long v;
+
+        (void)state;
+        assert_true(mlc_parse_u64("18446744073709551615", &v));
+        assert_true(v == UINT64_MAX);
+        assert_false(mlc_parse_u64("18446744073709551616", &v));
+        assert_false(mlc_parse_u64("", &v));
+        assert_false(mlc_parse_u64("01", &v));
+        assert_false(mlc_parse_u64("+1", &v));
+        assert_false(mlc_parse_u64("1 ", &v));
+}
+
+static void times_round_trip(void **state)
+{
+        static const char *const bad[] = {"",
+                                          "2026-13-01",
+                                          "2025-02-29",
+                                          "2026-1-1",
+                                          "2026-01-01T25:00:00Z",
+                                          "2026-01-01T00:00:00",
+                                          "2026-01-01x",
+                                          "2026-01-01T00:00:00.Z",
+                                          NULL};
+        char buf[MLC_TIME_MAX];
+        int64_t ms;
+
+        (void)state;
+        assert_true(mlc_time_parse("2026-11-24T06:47:36.123456Z", &ms));
+        mlc_time_format(ms, buf);
+        assert_string_equal(buf, "2026-11-24T06:47:36.123Z");
+        assert_true(mlc_time_parse("2026-05-03T02:00:00+02:00", &ms));
+        mlc_time_format(ms, buf);
+        assert_string_equal(buf, "2026-05-03T00:00:00.000Z");
+        mlc_time_format(-1, buf);
+        assert_string_equal(buf, "1969-12-31T23:59:59.999Z");
+        for (int i = 0; bad[i] != NULL; i++)
+                assert_false(mlc_time_parse(bad[i], &ms));
+        assert_true(mlc_duration_parse("90s", &ms));
+        assert_int_equal(ms, 90000);
+        assert_false(mlc_duration_parse("0s", &ms));
+        assert_false(mlc_duration_parse("1", &ms));
+        assert_false(mlc_duration_parse("99999999999999999999d", &ms));
+}
+
+static void map_survives_growth_and_removal(void **state)
+{
+        static int values[1000];
+        struct mlc_map m;
+        char key[16];
+        size_t pos = 0, n = 0;
+        const char *k;
+        void *v;
+
+        (void)state;
+        mlc_map_init(&m);
+        for (int i = 0; i < 1000; i++) {
+                (void)snprintf(key, sizeof(key), "k%d", i);
+                assert_null(mlc_map_set(&m, key, &values[i]));
+        }
+        for (int i = 0; i < 1000; i += 2) {
+                (void)snprintf(key, sizeof(key), "k%d", i);
+                assert_ptr_equal(mlc_map_remove(&m, key), &values[i]);
+        }
+        for (int i = 0; i < 1000; i++) {
+                (void)snprintf(key, sizeof(key), "k%d", i);
+                assert_ptr_equal(mlc_map_get(&m, key), i % 2 == 0 ? NULL : &values[i]);
+        }
+        while (mlc_map_next(&m, &pos, &k, &v))
+                n++;
+        assert_int_equal(n, 500);
+        mlc_map_done(&m, NULL);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(errors_keep_the_first_message),
+                cmocka_unit_test(arena_stops_at_its_cap),
+                cmocka_unit_test(str_keeps_what_fits),
+                cmocka_unit_test(numbers_are_strict),
+                cmocka_unit_test(times_round_trip),
+                cmocka_unit_test(map_survives_growth_and_removal),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
