@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mlctl/error.h"
+
+/* The settings of `mlctld serve`; one option table (server/config.c) makes them from flags, environment and file. */
+struct app_config {
+        const char *data;              /* DIR, absolute */
+        const char *listen;            /* HOST:PORT */
+        const char *postgres;          /* conninfo, or NULL for the embedded cluster */
+        const char *origin;            /* NULL: the default or the one fixed at first start */
+        bool public_log;               /* --public */
+        int64_t max_connections;       /* hard cap of connections */
+        int64_t db_connections;        /* size of the pool */
+};
+
+/*
+ * The composition root: modules in the order in which they start; each is opaque to the others and reached by
+ * its own header's functions, which take ctx (ctx->app->MODULE). Only app.c creates and destroys them.
+ */
+struct app {
+        struct app_config config;
+        struct db_cluster *cluster;     /* embedded PostgreSQL, or NULL */
+        struct db *db;
+        struct auth *auth;
+        struct audit *audit;
+        struct store *store;
+        struct registry *registry;
+        struct work *work;              /* leader lock, timers, LISTEN */
+        struct http *http;
+};

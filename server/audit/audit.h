@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/json.h"
+#include "ctx.h"
+#include "db/db.h"
+
+/*
+ * The transparency log. Rules append entries inside their transaction; the leader sequences, signs and
+ * publishes. docs/architecture.md has the leaf.
+ */
+struct audit_entry {
+        const char *action;        /* noun.verb, static: "alias.set" */
+        const char *kind;          /* governed object's kind, static: "alias" */
+        const char *id;            /* its id */
+        const json_t *before;      /* state object before; NULL when it did not exist */
+        const json_t *after;       /* state object after; NULL when it is gone */
+        const json_t *detail;      /* what is not state; NULL for {} */
+        const char *actor;         /* NULL: ctx->principal, or "system" without one */
+        const char *model;         /* "ns/name" for the filter of `audit log --model`, or NULL */
+};
+
+/*
+ * Adds the leaf to the outbox of this transaction and to the projection that `audit log` searches. The receipt
+ * is the leaf hash, hex. MLC_E_READ_ONLY when the log refuses writes (database or log older than its signing
+ * state), MLC_E_LIMIT when the leaf would pass 65,535 bytes.
+ */
+int audit_append(struct mlc_ctx *ctx, struct db_tx *tx, const struct audit_entry *e,
+                 char ret_leaf_hash[65]) MLC_CHECK;     /* ret_leaf_hash may be NULL */
+
+/*
+ * Stores a personal value (name, e-mail address, free text) under a fresh salt and gives its commitment
+ * "sha256:<hex of SHA256(salt32 || value)>". `subject` is the person (u...) whose erasure deletes it.
+ */
+int audit_commit_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject, const char *value,
+                     char ret_commitment[72]) MLC_CHECK;
+/* The value behind a commitment in ctx's arena; NULL (and 0) when it was erased. */
+int audit_reveal_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *commitment,
+                     const char **ret_value) MLC_CHECK;
+/* Deletes the salts and values of a person; the caller appends the leaf. */
+int audit_erase_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject) MLC_CHECK;
+
+/*
+ * How replay learns the present state of a kind. `list` returns rows (id text, state json text, ordered by
+ * nothing): the same objects that the rules give to audit_append. Registered in app.c, one per kind.
+ */
+struct audit_source {
+        const char *kind;
+        const struct db_stmt *list;     /* no parameters */
+};
+
+/* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread. */
+int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;
+
+/* Size and time of the published checkpoint, for ETag-like waits; any thread. */
+int64_t audit_published_size(struct app *app);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ctx.h"
+
+/* Roles are bits, so that a permission is a mask. None implies another. Names as in the contract, lower case. */
+enum auth_role {
+        AUTH_CONTRIBUTOR = 1 << 0,
+        AUTH_EVALUATOR = 1 << 1,
+        AUTH_APPROVER = 1 << 2,
+        AUTH_OPERATOR = 1 << 3,
+        AUTH_AUDITOR = 1 << 4,
+        AUTH_ADMIN = 1 << 5,
+        AUTH_ANY_ROLE = (1 << 6) - 1,
+};
+
+/* One namespace in which the principal holds roles; "*" is everywhere. */
+struct auth_grant {
+        const char *ns;
+        unsigned roles;
+};
+
+/* Who asks. Lives as long as the request. */
+struct auth_principal {
+        char user[16];              /* u... */
+        char token[16];             /* t... that was used */
+        char owner[16];             /* for a service its owner's id, else empty */
+        bool service;
+        int64_t token_expires;      /* ms since 1970; 0 = never */
+        const struct auth_grant *grants;     /* what the token may: the user's roles cut by the token's scope */
+        unsigned n_grants;
+};
+
+/* Roles held in this namespace, those held everywhere included. */
+unsigned auth_roles(const struct auth_principal *p, const char *ns);
+/* True when the principal holds any role in the namespace: then it may read there. */
+bool auth_may_read(const struct auth_principal *p, const char *ns);
+
+/*
+ * The principal of a bearer token, or of the password of HTTP Basic (any user name), from the Authorization
+ * header's value. MLC_E_UNAUTHENTICATED with a reason when missing, unknown, expired or revoked.
+ */
+int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct auth_principal **ret) MLC_CHECK;
+
+/* "contributor" -> AUTH_CONTRIBUTOR; 0 when unknown. */
+unsigned auth_role_parse(const char *name);
+const char *auth_role_name(unsigned role);     /* one bit */
