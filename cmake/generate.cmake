@@ -2,3 +2,19 @@
 # Code made at build time: statements from server/**/*.sql, routes and decoders from include/api/*.yaml.
 set(MLC_GENERATED_DIR ${CMAKE_BINARY_DIR}/gen)
 set(MLC_GENERATED "")
+set(MLC_GEN ${CMAKE_SOURCE_DIR}/lib/api/gen)
+
+file(GLOB_RECURSE SQL_SOURCES CONFIGURE_DEPENDS server/*.sql)
+foreach(sql ${SQL_SOURCES})
+  get_filename_component(name ${sql} NAME)
+  set(out ${MLC_GENERATED_DIR}/gen/${name}.h)
+  add_custom_command(OUTPUT ${out}
+    COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/sqlgen.py header ${sql} ${out}
+    DEPENDS ${sql} ${MLC_GEN}/sqlgen.py VERBATIM)
+  list(APPEND MLC_GENERATED ${out})
+endforeach()
+set(out ${MLC_GENERATED_DIR}/gen/all_statements)
+add_custom_command(OUTPUT ${out}.c ${out}.h
+  COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/sqlgen.py table ${out}.c ${out}.h ${SQL_SOURCES}
+  DEPENDS ${SQL_SOURCES} ${MLC_GEN}/sqlgen.py VERBATIM)
+list(APPEND MLC_GENERATED ${out}.c ${out}.h)
