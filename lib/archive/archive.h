@@ -60,8 +60,9 @@ struct mlc_archive_item {
 struct mlc_archive;
 
 /*
- * Opens a tar (ustar, pax, GNU), plain or in gzip or zstd. `source` (and what it points to) and
- * `limits` (may be NULL) are copied. Not thread-safe. Free with mlc_archive_free.
+ * Opens a tar (ustar, pax, GNU), plain or in gzip or zstd. `source` and
+ * `limits` (may be NULL) are copied; what source->userdata points to, or the fd, must outlive the
+ * reader. Not thread-safe. Free with mlc_archive_free.
  */
 int mlc_archive_open(const struct mlc_archive_source *source,
                      const struct mlc_archive_limits *limits, struct mlc_archive **ret,

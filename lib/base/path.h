@@ -13,8 +13,8 @@
 /*
  * The one rule for paths inside an artifact or an archive: valid UTF-8 (shortest form, no
  * surrogates), relative, components separated by single '/', none of them empty, "." or "..", no
- * backslash, no control character (C0, DEL, C1), no bidi or other invisible format character;
- * within the limits above. MLC_E_INVALID says which part of the rule; the path itself is shown
+ * backslash, no control character (C0, DEL, C1); within the
+ * limits above. MLC_E_INVALID says which part of the rule; the path itself is shown
  * escaped.
  */
 int mlc_path_check(const char *path, struct mlc_err *err) MLC_CHECK;
