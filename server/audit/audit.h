@@ -55,5 +55,8 @@ struct audit_source {
 /* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread. */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;
 
+/* The log's name, fixed at first start; lives as long as the module. */
+const char *audit_origin(const struct app *app);
+
 /* Size and time of the published checkpoint, for ETag-like waits; any thread. */
 int64_t audit_published_size(struct app *app);

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "audit/audit.h"
 #include "ctx.h"
 
 /* Roles are bits, so that a permission is a mask. None implies another. Names as in the contract, lower case. */
@@ -34,10 +35,12 @@ struct auth_principal {
         unsigned n_grants;
 };
 
-/* Roles held in this namespace, those held everywhere included. */
+/* Roles held in this namespace, those held everywhere included. "*": only those held everywhere. */
 unsigned auth_roles(const struct auth_principal *p, const char *ns);
 /* True when the principal holds any role in the namespace: then it may read there. */
 bool auth_may_read(const struct auth_principal *p, const char *ns);
+/* True when the principal holds one of the roles in some namespace. */
+bool auth_holds_somewhere(const struct auth_principal *p, unsigned roles);
 
 /*
  * The principal of a bearer token, or of the password of HTTP Basic (any user name), from the Authorization
@@ -48,3 +51,18 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
 /* "contributor" -> AUTH_CONTRIBUTOR; 0 when unknown. */
 unsigned auth_role_parse(const char *name);
 const char *auth_role_name(unsigned role);     /* one bit */
+
+/* Module life. Start needs app->db; bootstrap needs the audit module and is run by every start. */
+int auth_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+void auth_stop(struct app *app);
+/*
+ * On an empty database: the person `admin` with role admin everywhere, whose token is written to DIR/admin-token (0600)
+ * before COMMIT. Sets *ret_created. The caller logs the path, never the token.
+ */
+int auth_bootstrap(struct mlc_ctx *ctx, bool *ret_created) MLC_CHECK;
+/* `mlctld admin-token`: a further token for the first admin, in ctx's arena; also written to DIR/admin-token. */
+int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token) MLC_CHECK;
+
+/* The present state of kinds user, role, token and key, for replay. */
+#define AUTH_N_SOURCES 4
+extern const struct audit_source AUTH_SOURCES[AUTH_N_SOURCES];

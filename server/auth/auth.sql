@@ -85,7 +85,7 @@ delete from role_grant where user_id = $1 and role = $2 and ns = $3 returning 1
 -- name: auth_admins_lock
 -- The active people who are admin everywhere; locked, so that two cannot remove each other.
 select g.user_id from role_grant g join app_user u on u.id = g.user_id
-where g.role = 'admin' and g.ns = '*' and u.status = 'active' and u.kind = 'person' for update of g
+where g.role = 'admin' and g.ns = '*' and u.status = 'active' and u.kind = 'person' for update of g, u
 
 -- name: auth_invite_set
 insert into invite (user_id, hash, expires) values ($1, $2, now() + interval '14 days')
