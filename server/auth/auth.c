@@ -19,8 +19,9 @@ static const struct {
         unsigned role;
         const char *name;
 } ROLES[] = {
-        {AUTH_CONTRIBUTOR, "contributor"}, {AUTH_EVALUATOR, "evaluator"}, {AUTH_APPROVER, "approver"},
-        {AUTH_OPERATOR, "operator"},       {AUTH_AUDITOR, "auditor"},     {AUTH_ADMIN, "admin"},
+        {AUTH_CONTRIBUTOR, "contributor"}, {AUTH_EVALUATOR, "evaluator"},
+        {AUTH_APPROVER, "approver"},       {AUTH_OPERATOR, "operator"},
+        {AUTH_AUDITOR, "auditor"},         {AUTH_ADMIN, "admin"},
 };
 
 unsigned auth_role_parse(const char *name)
@@ -68,16 +69,18 @@ int auth_spec_parse(struct mlc_ctx *ctx, const char *field, const char *text, st
         struct mlc_err why = {0};
         const char *at = strchr(text, '@');
         struct auth_spec spec = {.ns = "*"};
-        char *name = mlc_arena_strndup(&ctx->arena, text, at != NULL ? (size_t)(at - text) : strlen(text),
-                                       &ctx->err);
+        char *name = mlc_arena_strndup(&ctx->arena, text,
+                                       at != NULL ? (size_t)(at - text) : strlen(text), &ctx->err);
 
         if (name == NULL)
                 return ctx->err.code;
         spec.role = auth_role_parse(name);
         if (spec.role == 0)
-                return ctx_fail_field(ctx, MLC_E_INVALID, field,
-                                      "'%s' is no role; roles are contributor, evaluator, approver, operator, "
-                                      "auditor, admin", name);
+                return ctx_fail_field(
+                        ctx, MLC_E_INVALID, field,
+                        "'%s' is no role; roles are contributor, evaluator, approver, operator, "
+                        "auditor, admin",
+                        name);
         if (at != NULL && strcmp(at + 1, "*") != 0) {
                 if (mlc_namespace_check(at + 1, &why) < 0)
                         return ctx_fail_field(ctx, MLC_E_INVALID, field, "%s", why.msg);
@@ -98,21 +101,19 @@ int auth_require_admin(struct mlc_ctx *ctx, const char *ns)
         return ctx_fail(ctx, MLC_E_FORBIDDEN, "role admin in namespace '%s' is needed", ns);
 }
 
-int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind, const char *id,
-                const json_t *before)
+int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
+                const char *id, const json_t *before)
 {
         _cleanup_(json_decref_p) json_t *after = NULL;
         int r = auth_db_state(ctx, tx, kind, id, &after);
 
         if (r < 0)
                 return r;
-        return audit_append(ctx, tx,
-                            &(struct audit_entry){.action = action,
-                                                  .kind = kind,
-                                                  .id = id,
-                                                  .before = before,
-                                                  .after = after},
-                            NULL);
+        return audit_append(
+                ctx, tx,
+                &(struct audit_entry){
+                        .action = action, .kind = kind, .id = id, .before = before, .after = after},
+                NULL);
 }
 
 void auth_secret_make(const char *prefix, char ret[AUTH_SECRET_MAX], struct mlc_digest *ret_hash)
@@ -135,13 +136,14 @@ void auth_secret_make(const char *prefix, char ret[AUTH_SECRET_MAX], struct mlc_
 int auth_keep_an_admin(struct mlc_ctx *ctx, struct db_tx *tx)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int r = db_run0(tx, SQL_auth_admins_lock, &rows);
+        int r = db_run0(tx, SQL_AUTH_ADMINS_LOCK, &rows);
 
         if (r < 0)
                 return r;
         if (rows.n == 0)
                 return ctx_fail(ctx, MLC_E_CONFLICT,
-                                "nobody would be admin everywhere any more; grant that role to another person first");
+                                "nobody would be admin everywhere any more; grant that role to "
+                                "another person first");
         return 0;
 }
 
@@ -197,7 +199,8 @@ static int bootstrap_admin(struct mlc_ctx *ctx, struct db_tx *tx)
         r = auth_role_insert(ctx, tx, user, &everywhere);
         if (r < 0)
                 return r;
-        r = auth_token_issue(ctx, tx, &(struct auth_token_new){.user = user, .scope = ""}, token, secret);
+        r = auth_token_issue(ctx, tx, &(struct auth_token_new){.user = user, .scope = ""}, token,
+                             secret);
         if (r < 0)
                 return r;
         return write_admin_token(ctx, secret);
@@ -212,10 +215,10 @@ int auth_bootstrap(struct mlc_ctx *ctx, bool *ret_created)
 
         if (r < 0)
                 return r;
-        r = db_run0(&tx, SQL_auth_bootstrap_lock, NULL);
+        r = db_run0(&tx, SQL_AUTH_BOOTSTRAP_LOCK, NULL);
         if (r < 0)
                 return r;
-        r = db_run0(&tx, SQL_auth_user_count, &rows);
+        r = db_run0(&tx, SQL_AUTH_USER_COUNT, &rows);
         if (r < 0)
                 return r;
         empty = db_int(&rows, 0, 0) == 0;
@@ -240,7 +243,7 @@ int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token)
 
         if (r < 0)
                 return r;
-        r = db_run0(&tx, SQL_auth_admins_lock, &rows);
+        r = db_run0(&tx, SQL_AUTH_ADMINS_LOCK, &rows);
         if (r < 0)
                 return r;
         if (rows.n == 0)
@@ -248,7 +251,8 @@ int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token)
         user = db_text_dup(ctx, &rows, 0, 0);
         if (user == NULL)
                 return ctx->err.code;
-        r = auth_token_issue(ctx, &tx, &(struct auth_token_new){.user = user, .scope = ""}, id, secret);
+        r = auth_token_issue(ctx, &tx, &(struct auth_token_new){.user = user, .scope = ""}, id,
+                             secret);
         if (r < 0)
                 return r;
         token = ctx_strdup(ctx, secret);

@@ -7,7 +7,8 @@
 #include "audit/audit.h"
 #include "ctx.h"
 
-/* Roles are bits, so that a permission is a mask. None implies another. Names as in the contract, lower case. */
+/* Roles are bits, so that a permission is a mask. None implies another. Names as in the contract,
+ * lower case. */
 enum auth_role {
         AUTH_CONTRIBUTOR = 1 << 0,
         AUTH_EVALUATOR = 1 << 1,
@@ -26,12 +27,13 @@ struct auth_grant {
 
 /* Who asks. Lives as long as the request. */
 struct auth_principal {
-        char user[16];              /* u... */
-        char token[16];             /* t... that was used */
-        char owner[16];             /* for a service its owner's id, else empty */
+        char user[16]; /* u... */
+        char token[16]; /* t... that was used */
+        char owner[16]; /* for a service its owner's id, else empty */
         bool service;
-        int64_t token_expires;      /* ms since 1970; 0 = never */
-        const struct auth_grant *grants;     /* what the token may: the user's roles cut by the token's scope */
+        int64_t token_expires; /* ms since 1970; 0 = never */
+        const struct auth_grant
+                *grants; /* what the token may: the user's roles cut by the token's scope */
         unsigned n_grants;
 };
 
@@ -43,24 +45,28 @@ bool auth_may_read(const struct auth_principal *p, const char *ns);
 bool auth_holds_somewhere(const struct auth_principal *p, unsigned roles);
 
 /*
- * The principal of a bearer token, or of the password of HTTP Basic (any user name), from the Authorization
- * header's value. MLC_E_UNAUTHENTICATED with a reason when missing, unknown, expired or revoked.
+ * The principal of a bearer token, or of the password of HTTP Basic (any user name), from the
+ * Authorization header's value. MLC_E_UNAUTHENTICATED with a reason when missing, unknown, expired
+ * or revoked.
  */
-int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct auth_principal **ret) MLC_CHECK;
+int auth_identify(struct mlc_ctx *ctx, const char *authorization,
+                  const struct auth_principal **ret) MLC_CHECK;
 
 /* "contributor" -> AUTH_CONTRIBUTOR; 0 when unknown. */
 unsigned auth_role_parse(const char *name);
-const char *auth_role_name(unsigned role);     /* one bit */
+const char *auth_role_name(unsigned role); /* one bit */
 
 /* Module life. Start needs app->db; bootstrap needs the audit module and is run by every start. */
 int auth_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 void auth_stop(struct app *app);
 /*
- * On an empty database: the person `admin` with role admin everywhere, whose token is written to DIR/admin-token (0600)
- * before COMMIT. Sets *ret_created. The caller logs the path, never the token.
+ * On an empty database: the person `admin` with role admin everywhere, whose token is written to
+ * DIR/admin-token (0600) before COMMIT. Sets *ret_created. The caller logs the path, never the
+ * token.
  */
 int auth_bootstrap(struct mlc_ctx *ctx, bool *ret_created) MLC_CHECK;
-/* `mlctld admin-token`: a further token for the first admin, in ctx's arena; also written to DIR/admin-token. */
+/* `mlctld admin-token`: a further token for the first admin, in ctx's arena; also written to
+ * DIR/admin-token. */
 int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token) MLC_CHECK;
 
 /* The present state of kinds user, role, token and key, for replay. */

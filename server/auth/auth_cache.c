@@ -16,23 +16,23 @@
 #include "codec/hex.h"
 
 #define ENTRIES_MAX 10000
-#define TTL_MS 5000     /* against changes that reach neither the counter nor NOTIFY */
+#define TTL_MS 5000 /* against changes that reach neither the counter nor NOTIFY */
 
 /*
- * What tokens may, remembered. The epoch lies in a file that all servers on this DIR map: whoever commits a change
- * raises it before the reply, and an entry of another epoch is not used.
+ * What tokens may, remembered. The epoch lies in a file that all servers on this DIR map: whoever
+ * commits a change raises it before the reply, and an entry of another epoch is not used.
  */
 struct auth_cache {
-        pthread_mutex_t lock;     /* guards entries */
+        pthread_mutex_t lock; /* guards entries */
         struct mlc_map entries;
         _Atomic uint64_t *epoch;
 };
 
 struct entry {
         uint64_t epoch;
-        int64_t until_ms;                  /* monotonic */
-        struct auth_principal principal;     /* its grants point into this entry */
-        struct auth_grant grants[];        /* followed by the namespaces' text */
+        int64_t until_ms; /* monotonic */
+        struct auth_principal principal; /* its grants point into this entry */
+        struct auth_grant grants[]; /* followed by the namespaces' text */
 };
 
 struct auth_cache *auth_cache_new(const char *dir, struct mlc_err *err)
@@ -99,7 +99,8 @@ static const struct auth_principal *copy_out(struct mlc_ctx *ctx, const struct e
         return p;
 }
 
-const struct auth_principal *auth_cache_get(struct mlc_ctx *ctx, struct auth_cache *c, const struct mlc_digest *hash)
+const struct auth_principal *auth_cache_get(struct mlc_ctx *ctx, struct auth_cache *c,
+                                            const struct mlc_digest *hash)
 {
         const struct auth_principal *p = NULL;
         const struct entry *e;

@@ -8,10 +8,10 @@
 #include "gen/auth.sql.h"
 
 const struct audit_source AUTH_SOURCES[AUTH_N_SOURCES] = {
-        {"user", &SQL_auth_states_user},
-        {"role", &SQL_auth_states_role},
-        {"token", &SQL_auth_states_token},
-        {"key", &SQL_auth_states_key},
+        {"user", &SQL_AUTH_STATES_USER},
+        {"role", &SQL_AUTH_STATES_ROLE},
+        {"token", &SQL_AUTH_STATES_TOKEN},
+        {"key", &SQL_AUTH_STATES_KEY},
 };
 
 static int parse_column(struct mlc_ctx *ctx, const struct db_rows *rows, int row, json_t **ret)
@@ -21,10 +21,11 @@ static int parse_column(struct mlc_ctx *ctx, const struct db_rows *rows, int row
         return mlc_json_parse(text, strlen(text), ret, &ctx->err);
 }
 
-int auth_db_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id, json_t **ret)
+int auth_db_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,
+                  json_t **ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int r = db_run(tx, SQL_auth_state_get, &rows, DB_TEXT(kind), DB_TEXT(id));
+        int r = db_run(tx, SQL_AUTH_STATE_GET, &rows, DB_TEXT(kind), DB_TEXT(id));
 
         if (r < 0)
                 return r;
@@ -48,8 +49,8 @@ int auth_db_json(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *st
         return parse_column(ctx, &rows, 0, ret);
 }
 
-int auth_db_json_list(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *stmt, const char *key,
-                      json_t **ret)
+int auth_db_json_list(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *stmt,
+                      const char *key, json_t **ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *list = json_array();
@@ -69,10 +70,11 @@ int auth_db_json_list(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stm
         return 0;
 }
 
-int auth_db_user_find(struct mlc_ctx *ctx, struct db_tx *tx, const char *id_or_name, struct auth_user *ret)
+int auth_db_user_find(struct mlc_ctx *ctx, struct db_tx *tx, const char *id_or_name,
+                      struct auth_user *ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int r = db_run(tx, SQL_auth_user_find, &rows, DB_TEXT(id_or_name));
+        int r = db_run(tx, SQL_AUTH_USER_FIND, &rows, DB_TEXT(id_or_name));
         struct auth_user u = {0};
 
         if (r < 0)

@@ -5,14 +5,15 @@
 #include <stdatomic.h>
 
 #include "auth/auth.h"
+#include "base/str.h"
 #include "codec/digest.h"
 #include "codec/json.h"
 #include "crypto/random.h"
 #include "db/db.h"
 
 #define AUTH_TOKEN_PREFIX "mlc_"
-#define AUTH_SECRET_MAX 64                         /* buffer for a token or an invitation, NUL included */
-#define AUTH_TOKEN_DEFAULT_S (90LL * 86400)        /* a token nobody set an end for */
+#define AUTH_SECRET_MAX 64 /* buffer for a token or an invitation, NUL included */
+#define AUTH_TOKEN_DEFAULT_S (90LL * 86400) /* a token nobody set an end for */
 
 struct auth_cache;
 
@@ -29,7 +30,7 @@ struct auth_spec {
 struct auth_user {
         char id[MLC_ID_MAX];
         char owner[MLC_ID_MAX];
-        const char *name;     /* NULL once erased */
+        const char *name; /* NULL once erased */
         bool service;
         bool active;
         bool erased;
@@ -38,69 +39,83 @@ struct auth_user {
 /* auth.c: rules that several files use */
 
 /* ROLE or ROLE@NS; field names the member at fault. The namespace lies in ctx's arena. */
-int auth_spec_parse(struct mlc_ctx *ctx, const char *field, const char *text, struct auth_spec *ret) MLC_CHECK;
+int auth_spec_parse(struct mlc_ctx *ctx, const char *field, const char *text,
+                    struct auth_spec *ret) MLC_CHECK;
 /* Fails with MLC_E_FORBIDDEN unless the caller is admin in that namespace. */
 int auth_require_admin(struct mlc_ctx *ctx, const char *ns) MLC_CHECK;
-/* Appends the leaf of a change to a governed object, whose state after it is read back from auth_state. */
-int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind, const char *id,
-                const json_t *before) MLC_CHECK;
+/* Appends the leaf of a change to a governed object, whose state after it is read back from
+ * auth_state. */
+int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
+                const char *id, const json_t *before) MLC_CHECK;
 /* A fresh secret with its SHA-256. */
 void auth_secret_make(const char *prefix, char ret[AUTH_SECRET_MAX], struct mlc_digest *ret_hash);
-/* After COMMIT of anything that changes what tokens may: forgets what is remembered, here and in servers that share DIR. */
+/* After COMMIT of anything that changes what tokens may: forgets what is remembered, here and in
+ * servers that share DIR. */
 void auth_changed(struct app *app);
-/* After the roles, status or owner of people changed: MLC_E_CONFLICT when nobody would be admin everywhere. */
+/* After the roles, status or owner of people changed: MLC_E_CONFLICT when nobody would be admin
+ * everywhere. */
 int auth_keep_an_admin(struct mlc_ctx *ctx, struct db_tx *tx) MLC_CHECK;
 
 /* auth_db.c: statements */
 
-int auth_db_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id, json_t **ret) MLC_CHECK;
+int auth_db_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,
+                  json_t **ret) MLC_CHECK;
 /* First column of the only row as JSON; MLC_E_NOT_FOUND naming `what` when there is none. */
 int auth_db_json(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *stmt, const char *key,
                  const char *what, json_t **ret) MLC_CHECK;
 /* First column of all rows as a JSON array. */
-int auth_db_json_list(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *stmt, const char *key,
-                      json_t **ret) MLC_CHECK;
-int auth_db_user_find(struct mlc_ctx *ctx, struct db_tx *tx, const char *id_or_name, struct auth_user *ret) MLC_CHECK;
+int auth_db_json_list(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_stmt *stmt,
+                      const char *key, json_t **ret) MLC_CHECK;
+int auth_db_user_find(struct mlc_ctx *ctx, struct db_tx *tx, const char *id_or_name,
+                      struct auth_user *ret) MLC_CHECK;
 
 /* auth_token.c */
 struct auth_token_new {
         const char *user;
-        const char *scope;      /* space-separated, sorted ROLE@NS; "" = all that the user may */
-        int64_t expires_s;      /* from now; 0 = never */
+        const char *scope; /* space-separated, sorted ROLE@NS; "" = all that the user may */
+        int64_t expires_s; /* from now; 0 = never */
 };
 /* Inserts and appends the leaf; the secret is for the caller to show once. */
 int auth_token_issue(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_token_new *in,
                      char ret_id[MLC_ID_MAX], char ret_secret[AUTH_SECRET_MAX]) MLC_CHECK;
-int auth_token_create(struct mlc_ctx *ctx, const char *for_user, const struct auth_token_new *in, json_t **ret) MLC_CHECK;
+int auth_token_create(struct mlc_ctx *ctx, const char *for_user, const struct auth_token_new *in,
+                      json_t **ret) MLC_CHECK;
 int auth_token_list(struct mlc_ctx *ctx, json_t **ret) MLC_CHECK;
 int auth_token_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret) MLC_CHECK;
 /* Sorts and joins specs that the caller's token may pass on. */
-int auth_scope_check(struct mlc_ctx *ctx, const char *const *specs, size_t n, const char **ret) MLC_CHECK;
+int auth_scope_check(struct mlc_ctx *ctx, const char *const *specs, size_t n,
+                     const char **ret) MLC_CHECK;
 
 /* auth_user.c */
 struct auth_user_new {
         const char *name;
         bool service;
-        const char *owner;           /* id or name; NULL for a person */
+        const char *owner; /* id or name; NULL for a person */
         const char *const *roles;
         size_t n_roles;
 };
 /* The user's row, name commitment and leaf. */
-int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in, const char *owner_id,
-                     char ret_id[MLC_ID_MAX]) MLC_CHECK;
-int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, const struct auth_spec *spec) MLC_CHECK;
+int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
+                     const char *owner_id, char ret_id[MLC_ID_MAX]) MLC_CHECK;
+int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                     const struct auth_spec *spec) MLC_CHECK;
 int auth_user_create(struct mlc_ctx *ctx, const struct auth_user_new *in, json_t **ret) MLC_CHECK;
 int auth_user_invite(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
-int auth_user_set_status(struct mlc_ctx *ctx, const char *user, const char *status, json_t **ret) MLC_CHECK;
+int auth_user_set_status(struct mlc_ctx *ctx, const char *user, const char *status,
+                         json_t **ret) MLC_CHECK;
 int auth_user_erase(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
 int auth_user_get(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
-int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t **ret_items, const char **ret_last) MLC_CHECK;
-int auth_role_grant(struct mlc_ctx *ctx, const char *user, const char *spec, json_t **ret) MLC_CHECK;
-int auth_role_revoke(struct mlc_ctx *ctx, const char *user, const char *spec, json_t **ret) MLC_CHECK;
+int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t **ret_items,
+                   const char **ret_last) MLC_CHECK;
+int auth_role_grant(struct mlc_ctx *ctx, const char *user, const char *spec,
+                    json_t **ret) MLC_CHECK;
+int auth_role_revoke(struct mlc_ctx *ctx, const char *user, const char *spec,
+                     json_t **ret) MLC_CHECK;
 int auth_login(struct mlc_ctx *ctx, const char *invite, json_t **ret) MLC_CHECK;
 
 /* auth_key.c */
-int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created, json_t **ret) MLC_CHECK;
+int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created,
+                 json_t **ret) MLC_CHECK;
 int auth_key_list(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
 int auth_key_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret) MLC_CHECK;
 
@@ -110,7 +125,8 @@ void auth_cache_free(struct auth_cache *c);
 uint64_t auth_cache_epoch(struct auth_cache *c);
 void auth_cache_bump(struct auth_cache *c);
 /* A copy in ctx's arena, NULL when not remembered or outdated. */
-const struct auth_principal *auth_cache_get(struct mlc_ctx *ctx, struct auth_cache *c, const struct mlc_digest *hash);
+const struct auth_principal *auth_cache_get(struct mlc_ctx *ctx, struct auth_cache *c,
+                                            const struct mlc_digest *hash);
 /* `epoch` was read before the principal was loaded. */
 void auth_cache_put(struct auth_cache *c, const struct mlc_digest *hash, uint64_t epoch,
                     const struct auth_principal *p);

@@ -13,28 +13,34 @@
 #define PROOF_NAMESPACE "key-proof@mlctl"
 
 /* The proof binds the key to this log and this person, so that it serves nowhere else. */
-static int check_proof(struct mlc_ctx *ctx, const struct mlc_sshkey *key, const char *fingerprint, const char *proof)
+static int check_proof(struct mlc_ctx *ctx, const struct mlc_sshkey *key, const char *fingerprint,
+                       const char *proof)
 {
-        const char *text = ctx_printf(ctx, "mlctl key proof v1\nlog %s\nuser %s\nkey %s\n", audit_origin(ctx->app),
-                                      ctx->principal->user, fingerprint);
+        const char *text = ctx_printf(ctx, "mlctl key proof v1\nlog %s\nuser %s\nkey %s\n",
+                                      audit_origin(ctx->app), ctx->principal->user, fingerprint);
         struct mlc_sshsig_result sig;
         struct mlc_err why = {0};
 
         if (text == NULL)
                 return ctx->err.code;
         if (mlc_sshsig_verify(proof, strlen(proof),
-                              &(struct mlc_sshsig_message){PROOF_NAMESPACE, text, strlen(text)}, &sig, &why) < 0)
-                return ctx_fail_field(ctx, MLC_E_INVALID, "/proof", "the proof does not verify: %s", why.msg);
+                              &(struct mlc_sshsig_message){PROOF_NAMESPACE, text, strlen(text)},
+                              &sig, &why) < 0)
+                return ctx_fail_field(ctx, MLC_E_INVALID, "/proof", "the proof does not verify: %s",
+                                      why.msg);
         if (!mlc_sshkey_equal(key, &sig.key))
-                return ctx_fail_field(ctx, MLC_E_INVALID, "/proof", "the proof was made with another key");
+                return ctx_fail_field(ctx, MLC_E_INVALID, "/proof",
+                                      "the proof was made with another key");
         return 0;
 }
 
-/* The same key of the same person again is no change; anybody else's, or a revoked one, is refused. */
-static int find_registered(struct mlc_ctx *ctx, struct db_tx *tx, const char *public_b64, const char **ret_id)
+/* The same key of the same person again is no change; anybody else's, or a revoked one, is refused.
+ */
+static int find_registered(struct mlc_ctx *ctx, struct db_tx *tx, const char *public_b64,
+                           const char **ret_id)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int r = db_run(tx, SQL_auth_key_by_public, &rows, DB_TEXT(public_b64));
+        int r = db_run(tx, SQL_AUTH_KEY_BY_PUBLIC, &rows, DB_TEXT(public_b64));
 
         if (r < 0)
                 return r;
@@ -42,23 +48,26 @@ static int find_registered(struct mlc_ctx *ctx, struct db_tx *tx, const char *pu
         if (rows.n == 0)
                 return 0;
         if (!mlc_streq(db_text(&rows, 0, 1), ctx->principal->user))
-                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/public", "the key belongs to another person");
+                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/public",
+                                      "the key belongs to another person");
         if (db_bool(&rows, 0, 2))
-                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/public", "the key was revoked; make a new one");
+                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/public",
+                                      "the key was revoked; make a new one");
         *ret_id = db_text_dup(ctx, &rows, 0, 0);
         return *ret_id != NULL ? 0 : ctx->err.code;
 }
 
-static int insert_key(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_sshkey *key, const char *public_b64,
-                      char ret_id[MLC_ID_MAX])
+static int insert_key(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_sshkey *key,
+                      const char *public_b64, char ret_id[MLC_ID_MAX])
 {
         char fingerprint[MLC_SSHKEY_FP];
         int r;
 
         mlc_random_id('k', ret_id);
         mlc_sshkey_fingerprint(key, fingerprint);
-        r = db_run(tx, SQL_auth_key_insert, NULL, DB_TEXT(ret_id), DB_TEXT(ctx->principal->user),
-                   DB_TEXT(mlc_sshkey_type_name(key->type)), DB_TEXT(public_b64), DB_TEXT(fingerprint));
+        r = db_run(tx, SQL_AUTH_KEY_INSERT, NULL, DB_TEXT(ret_id), DB_TEXT(ctx->principal->user),
+                   DB_TEXT(mlc_sshkey_type_name(key->type)), DB_TEXT(public_b64),
+                   DB_TEXT(fingerprint));
         if (r < 0)
                 return r;
         return auth_record(ctx, tx, "key.add", "key", ret_id, NULL);
@@ -76,20 +85,23 @@ static int public_base64(struct mlc_ctx *ctx, const struct mlc_sshkey *key, cons
 }
 
 /* Parses the line and checks that its private half signed the proof. */
-static int accept_key(struct mlc_ctx *ctx, const char *public_line, const char *proof, struct mlc_sshkey *ret)
+static int accept_key(struct mlc_ctx *ctx, const char *public_line, const char *proof,
+                      struct mlc_sshkey *ret)
 {
         char fingerprint[MLC_SSHKEY_FP];
         struct mlc_err why = {0};
 
         if (ctx->principal->service)
-                return ctx_fail(ctx, MLC_E_FORBIDDEN, "a service has no keys; its owner registers their own");
+                return ctx_fail(ctx, MLC_E_FORBIDDEN,
+                                "a service has no keys; its owner registers their own");
         if (mlc_sshkey_parse(public_line, ret, &why) < 0)
                 return ctx_fail_field(ctx, MLC_E_INVALID, "/public", "%s", why.msg);
         mlc_sshkey_fingerprint(ret, fingerprint);
         return check_proof(ctx, ret, fingerprint, proof);
 }
 
-int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created, json_t **ret)
+int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created,
+                 json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(json_decref_p) json_t *json = NULL;
@@ -116,7 +128,7 @@ int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof
                 if (r < 0)
                         return r;
         }
-        r = auth_db_json(ctx, &tx, &SQL_auth_key_json, id, "key", &json);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_KEY_JSON, id, "key", &json);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);
@@ -138,14 +150,14 @@ int auth_key_list(struct mlc_ctx *ctx, const char *user, json_t **ret)
         r = auth_db_user_find(ctx, &tx, user != NULL ? user : ctx->principal->user, &u);
         if (r < 0)
                 return r;
-        return auth_db_json_list(ctx, &tx, &SQL_auth_key_list, u.id, ret);
+        return auth_db_json_list(ctx, &tx, &SQL_AUTH_KEY_LIST, u.id, ret);
 }
 
 static int revoke_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *before = NULL;
-        int r = db_run(tx, SQL_auth_key_find, &rows, DB_TEXT(id));
+        int r = db_run(tx, SQL_AUTH_KEY_FIND, &rows, DB_TEXT(id));
 
         if (r < 0)
                 return r;
@@ -157,7 +169,7 @@ static int revoke_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
         r = auth_db_state(ctx, tx, "key", id, &before);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_key_revoke, NULL, DB_TEXT(id));
+        r = db_run(tx, SQL_AUTH_KEY_REVOKE, NULL, DB_TEXT(id));
         if (r < 0)
                 return r;
         return auth_record(ctx, tx, "key.revoke", "key", id, before);
@@ -174,7 +186,7 @@ int auth_key_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret)
         r = revoke_in_tx(ctx, &tx, id);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_key_json, id, "key", &json);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_KEY_JSON, id, "key", &json);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);

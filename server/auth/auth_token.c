@@ -14,7 +14,7 @@
 #include "gen/auth.sql.h"
 #include "http/http.h"
 
-#define SECRET_LEN_MAX 256     /* what a client may send as a token */
+#define SECRET_LEN_MAX 256 /* what a client may send as a token */
 #define SCOPE_ALL "*all*"
 
 /* Identity */
@@ -27,16 +27,19 @@ static int secret_of(struct mlc_ctx *ctx, const char *authorization, const char 
         int r = 0;
 
         if (strlen(authorization) > 2 * SECRET_LEN_MAX)
-                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "header:Authorization", "the header is too long");
+                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "header:Authorization",
+                                      "the header is too long");
         if (strncasecmp(authorization, "Bearer ", 7) == 0) {
                 *ret = authorization + 7;
                 return 0;
         }
         if (strncasecmp(authorization, "Basic ", 6) != 0)
-                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "header:Authorization",
-                                      "neither 'Bearer TOKEN' nor 'Basic' with the token as password");
+                return ctx_fail_field(
+                        ctx, MLC_E_UNAUTHENTICATED, "header:Authorization",
+                        "neither 'Bearer TOKEN' nor 'Basic' with the token as password");
         mlc_str_init(&plain, 2 * SECRET_LEN_MAX);
-        if (mlc_base64_decode(MLC_BASE64_STD, authorization + 6, strlen(authorization + 6), &plain, NULL) < 0 ||
+        if (mlc_base64_decode(MLC_BASE64_STD, authorization + 6, strlen(authorization + 6), &plain,
+                              NULL) < 0 ||
             memchr(mlc_str_cstr(&plain), '\0', plain.len) != NULL ||
             (colon = strchr(mlc_str_cstr(&plain), ':')) == NULL) {
                 r = ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "header:Authorization",
@@ -50,7 +53,8 @@ static int secret_of(struct mlc_ctx *ctx, const char *authorization, const char 
         return r;
 }
 
-/* "role@ns" is covered by a scope ("*all*", or space-separated specs where "role@*" covers every namespace). */
+/* "role@ns" is covered by a scope ("*all*", or space-separated specs where "role@*" covers every
+ * namespace). */
 static bool scope_covers(const char *scope, const char *role, const char *ns)
 {
         size_t n_role = strlen(role), n_ns = strlen(ns);
@@ -64,7 +68,8 @@ static bool scope_covers(const char *scope, const char *role, const char *ns)
                         const char *in = p + n_role + 1;
                         size_t n_in = n - n_role - 1;
 
-                        if ((n_in == 1 && in[0] == '*') || (n_in == n_ns && memcmp(in, ns, n_ns) == 0))
+                        if ((n_in == 1 && in[0] == '*') ||
+                            (n_in == n_ns && memcmp(in, ns, n_ns) == 0))
                                 return true;
                 }
                 p += n + (p[n] == ' ');
@@ -81,7 +86,8 @@ static void add_scoped(struct auth_grant *grants, unsigned *n, const char *scope
                 size_t len = strcspn(p, " ");
 
                 if (len > n_role && memcmp(p, role, n_role) == 0 && p[n_role] == '@')
-                        grants[(*n)++] = (struct auth_grant){.ns = p + n_role + 1, .roles = auth_role_parse(role)};
+                        grants[(*n)++] = (struct auth_grant){.ns = p + n_role + 1,
+                                                             .roles = auth_role_parse(role)};
                 p += len + (p[len] == ' ');
         }
 }
@@ -95,7 +101,8 @@ static size_t count_specs(const char *scope)
         return n;
 }
 
-/* Cuts the text after each spec of a scope that grants point into; done last, it destroys the scope. */
+/* Cuts the text after each spec of a scope that grants point into; done last, it destroys the
+ * scope. */
 static void split_scope(char *scope)
 {
         for (; *scope != '\0'; scope++)
@@ -111,7 +118,8 @@ static int load_grants(struct mlc_ctx *ctx, const struct db_rows *rows, struct a
 
         if (scope == NULL)
                 return ctx->err.code;
-        grants = mlc_arena_array(&ctx->arena, (size_t)rows->n + 6 * count_specs(scope), sizeof(*grants), &ctx->err);
+        grants = mlc_arena_array(&ctx->arena, (size_t)rows->n + 6 * count_specs(scope),
+                                 sizeof(*grants), &ctx->err);
         if (grants == NULL)
                 return ctx->err.code;
         for (int i = 0; i < rows->n; i++) {
@@ -135,7 +143,8 @@ static int load_grants(struct mlc_ctx *ctx, const struct db_rows *rows, struct a
         return 0;
 }
 
-static int load_principal(struct mlc_ctx *ctx, const struct mlc_digest *hash, const struct auth_principal **ret)
+static int load_principal(struct mlc_ctx *ctx, const struct mlc_digest *hash,
+                          const struct auth_principal **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -147,7 +156,7 @@ static int load_principal(struct mlc_ctx *ctx, const struct mlc_digest *hash, co
         r = db_tx_begin_read(ctx, &tx);
         if (r < 0)
                 return r;
-        r = db_run(&tx, SQL_auth_token_by_hash, &rows, DB_BYTES(hash->b, sizeof(hash->b)));
+        r = db_run(&tx, SQL_AUTH_TOKEN_BY_HASH, &rows, DB_BYTES(hash->b, sizeof(hash->b)));
         if (r < 0)
                 return r;
         if (rows.n == 0)
@@ -155,7 +164,8 @@ static int load_principal(struct mlc_ctx *ctx, const struct mlc_digest *hash, co
         if (db_bool(&rows, 0, 5))
                 return ctx_fail(ctx, MLC_E_UNAUTHENTICATED, "the token was revoked");
         if (!db_bool(&rows, 0, 6))
-                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED, "the token's user, or the owner of that service, is disabled");
+                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED,
+                                "the token's user, or the owner of that service, is disabled");
         (void)snprintf(p->token, sizeof(p->token), "%s", db_text(&rows, 0, 0));
         (void)snprintf(p->user, sizeof(p->user), "%s", db_text(&rows, 0, 1));
         (void)snprintf(p->owner, sizeof(p->owner), "%s", db_text(&rows, 0, 2));
@@ -178,7 +188,8 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
         int r;
 
         if (authorization == NULL)
-                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED, "no token was sent; log in, or set MLCTL_TOKEN");
+                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED,
+                                "no token was sent; log in, or set MLCTL_TOKEN");
         r = secret_of(ctx, authorization, &secret);
         if (r < 0)
                 return r;
@@ -192,7 +203,8 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
                 auth_cache_put(cache, &hash, epoch, p);
         }
         if (p->token_expires != 0 && p->token_expires <= mlc_now_ms())
-                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED, "the token has expired; log in again or create a new one");
+                return ctx_fail(ctx, MLC_E_UNAUTHENTICATED,
+                                "the token has expired; log in again or create a new one");
         *ret = p;
         return 0;
 }
@@ -207,7 +219,7 @@ int auth_token_issue(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_to
 
         mlc_random_id('t', ret_id);
         auth_secret_make(AUTH_TOKEN_PREFIX, ret_secret, &hash);
-        r = db_run(tx, SQL_auth_token_insert, NULL, DB_TEXT(ret_id), DB_TEXT(in->user),
+        r = db_run(tx, SQL_AUTH_TOKEN_INSERT, NULL, DB_TEXT(ret_id), DB_TEXT(in->user),
                    DB_BYTES(hash.b, sizeof(hash.b)), DB_TEXT(in->scope),
                    in->expires_s > 0 ? DB_INT(in->expires_s) : DB_NULL);
         if (r < 0)
@@ -237,8 +249,10 @@ int auth_scope_check(struct mlc_ctx *ctx, const char *const *specs, size_t n, co
                 if (r < 0)
                         return r;
                 if ((auth_roles(ctx->principal, spec.ns) & spec.role) == 0)
-                        return ctx_fail_field(ctx, MLC_E_FORBIDDEN, field,
-                                              "your own token does not hold '%s', so it cannot pass it on", specs[i]);
+                        return ctx_fail_field(
+                                ctx, MLC_E_FORBIDDEN, field,
+                                "your own token does not hold '%s', so it cannot pass it on",
+                                specs[i]);
                 sorted[i] = ctx_printf(ctx, "%s@%s", auth_role_name(spec.role), spec.ns);
                 if (sorted[i] == NULL)
                         return ctx->err.code;
@@ -268,7 +282,7 @@ static int inherit_scope(struct mlc_ctx *ctx, struct db_tx *tx, const char **ret
         if (r < 0)
                 return r;
         scope = json_object_get(own, "scope");
-        json_array_foreach(scope, i, v) {
+        json_array_foreach (scope, i, v) {
                 spec = json_string_value(v);
                 text = ctx_printf(ctx, "%s%s%s", text, i > 0 ? " " : "", spec);
                 if (text == NULL)
@@ -278,7 +292,8 @@ static int inherit_scope(struct mlc_ctx *ctx, struct db_tx *tx, const char **ret
         return 0;
 }
 
-static int token_target(struct mlc_ctx *ctx, struct db_tx *tx, const char *for_user, const char **ret_user)
+static int token_target(struct mlc_ctx *ctx, struct db_tx *tx, const char *for_user,
+                        const char **ret_user)
 {
         struct auth_user u;
         int r;
@@ -292,13 +307,15 @@ static int token_target(struct mlc_ctx *ctx, struct db_tx *tx, const char *for_u
                 return r;
         if (strcmp(u.id, ctx->principal->user) != 0 && strcmp(u.owner, ctx->principal->user) != 0)
                 return ctx_fail_field(ctx, MLC_E_FORBIDDEN, "/user",
-                                      "nobody makes a token for another person; only the owner of service '%s' may",
+                                      "nobody makes a token for another person; only the owner of "
+                                      "service '%s' may",
                                       for_user);
         *ret_user = ctx_strdup(ctx, u.id);
         return *ret_user != NULL ? 0 : ctx->err.code;
 }
 
-int auth_token_create(struct mlc_ctx *ctx, const char *for_user, const struct auth_token_new *in, json_t **ret)
+int auth_token_create(struct mlc_ctx *ctx, const char *for_user, const struct auth_token_new *in,
+                      json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(json_decref_p) json_t *token = NULL;
@@ -319,7 +336,7 @@ int auth_token_create(struct mlc_ctx *ctx, const char *for_user, const struct au
         r = auth_token_issue(ctx, &tx, &t, id, secret);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_token_json, id, "token", &token);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_TOKEN_JSON, id, "token", &token);
         if (r < 0)
                 return r;
         r = http_idempotent_store(ctx, &tx, 201, token);
@@ -340,7 +357,7 @@ int auth_token_list(struct mlc_ctx *ctx, json_t **ret)
 
         if (r < 0)
                 return r;
-        return auth_db_json_list(ctx, &tx, &SQL_auth_token_list, ctx->principal->user, ret);
+        return auth_db_json_list(ctx, &tx, &SQL_AUTH_TOKEN_LIST, ctx->principal->user, ret);
 }
 
 static int revoke_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
@@ -348,7 +365,7 @@ static int revoke_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *before = NULL;
         bool mine;
-        int r = db_run(tx, SQL_auth_token_owner, &rows, DB_TEXT(id));
+        int r = db_run(tx, SQL_AUTH_TOKEN_OWNER, &rows, DB_TEXT(id));
 
         if (r < 0)
                 return r;
@@ -361,7 +378,7 @@ static int revoke_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
         r = auth_db_state(ctx, tx, "token", id, &before);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_token_revoke, NULL, DB_TEXT(id));
+        r = db_run(tx, SQL_AUTH_TOKEN_REVOKE, NULL, DB_TEXT(id));
         if (r < 0)
                 return r;
         return auth_record(ctx, tx, "token.revoke", "token", id, before);
@@ -378,7 +395,7 @@ int auth_token_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret)
         r = revoke_in_tx(ctx, &tx, id);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_token_json, id, "token", &token);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_TOKEN_JSON, id, "token", &token);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);

@@ -5,22 +5,24 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "gen/auth.sql.h"
 #include "crypto/hash.h"
+#include "gen/auth.sql.h"
 #include "http/http.h"
 
-static int role_id(struct mlc_ctx *ctx, const char *user, const struct auth_spec *spec, const char **ret)
+static int role_id(struct mlc_ctx *ctx, const char *user, const struct auth_spec *spec,
+                   const char **ret)
 {
         *ret = ctx_printf(ctx, "%s/%s@%s", user, auth_role_name(spec->role), spec->ns);
         return *ret != NULL ? 0 : ctx->err.code;
 }
 
-int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, const struct auth_spec *spec)
+int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                     const struct auth_spec *spec)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         const char *id;
-        int r = db_run(tx, SQL_auth_role_insert, &rows, DB_TEXT(user), DB_TEXT(auth_role_name(spec->role)),
-                       DB_TEXT(spec->ns));
+        int r = db_run(tx, SQL_AUTH_ROLE_INSERT, &rows, DB_TEXT(user),
+                       DB_TEXT(auth_role_name(spec->role)), DB_TEXT(spec->ns));
 
         if (r < 0)
                 return r;
@@ -32,7 +34,8 @@ int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, co
         return auth_record(ctx, tx, "role.grant", "role", id, NULL);
 }
 
-static int role_remove(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, const struct auth_spec *spec)
+static int role_remove(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                       const struct auth_spec *spec)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *before = NULL;
@@ -44,8 +47,8 @@ static int role_remove(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, 
         r = auth_db_state(ctx, tx, "role", id, &before);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_role_delete, &rows, DB_TEXT(user), DB_TEXT(auth_role_name(spec->role)),
-                   DB_TEXT(spec->ns));
+        r = db_run(tx, SQL_AUTH_ROLE_DELETE, &rows, DB_TEXT(user),
+                   DB_TEXT(auth_role_name(spec->role)), DB_TEXT(spec->ns));
         if (r < 0)
                 return r;
         if (rows.n == 0)
@@ -54,8 +57,8 @@ static int role_remove(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, 
         return auth_record(ctx, tx, "role.revoke", "role", id, before);
 }
 
-int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in, const char *owner_id,
-                     char ret_id[MLC_ID_MAX])
+int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
+                     const char *owner_id, char ret_id[MLC_ID_MAX])
 {
         char commitment[72];
         int r;
@@ -64,11 +67,13 @@ int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_us
         r = audit_commit_pii(ctx, tx, ret_id, in->name, commitment);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_user_insert, NULL, DB_TEXT(ret_id), DB_TEXT(in->service ? "service" : "person"),
-                   DB_TEXT(owner_id), DB_TEXT(in->name), DB_TEXT(commitment));
+        r = db_run(tx, SQL_AUTH_USER_INSERT, NULL, DB_TEXT(ret_id),
+                   DB_TEXT(in->service ? "service" : "person"), DB_TEXT(owner_id),
+                   DB_TEXT(in->name), DB_TEXT(commitment));
         if (r == MLC_E_CONFLICT) {
                 mlc_err_clear(&ctx->err);
-                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/name", "the name '%s' is taken", in->name);
+                return ctx_fail_field(ctx, MLC_E_CONFLICT, "/name", "the name '%s' is taken",
+                                      in->name);
         }
         if (r < 0)
                 return r;
@@ -76,14 +81,16 @@ int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_us
 }
 
 /* What a user may not be given: approver to services, and what the caller does not administer. */
-static int check_grant(struct mlc_ctx *ctx, const char *field, bool service, const struct auth_spec *spec)
+static int check_grant(struct mlc_ctx *ctx, const char *field, bool service,
+                       const struct auth_spec *spec)
 {
         if (service && spec->role == AUTH_APPROVER)
                 return ctx_fail_field(ctx, MLC_E_INVALID, field, "a service never approves");
         return auth_require_admin(ctx, spec->ns);
 }
 
-static int grant_all(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in, const char *user)
+static int grant_all(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
+                     const char *user)
 {
         for (size_t i = 0; i < in->n_roles; i++) {
                 struct auth_spec spec;
@@ -104,7 +111,8 @@ static int grant_all(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_us
         return 0;
 }
 
-static int find_owner(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in, struct auth_user *ret)
+static int find_owner(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
+                      struct auth_user *ret)
 {
         int r;
 
@@ -113,21 +121,24 @@ static int find_owner(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_u
         if (!in->service)
                 return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "only a service has an owner");
         if (in->owner == NULL)
-                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "a service needs an owner: the person who answers for it");
+                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner",
+                                      "a service needs an owner: the person who answers for it");
         r = auth_db_user_find(ctx, tx, in->owner, ret);
         if (r == MLC_E_NOT_FOUND) {
                 mlc_err_clear(&ctx->err);
-                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "there is no user '%s'", in->owner);
+                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "there is no user '%s'",
+                                      in->owner);
         }
         if (r < 0)
                 return r;
         if (ret->service || !ret->active)
-                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "'%s' is not an active person", in->owner);
+                return ctx_fail_field(ctx, MLC_E_INVALID, "/owner", "'%s' is not an active person",
+                                      in->owner);
         return 0;
 }
 
 /* A person's invitation; the secret is added to `user` after COMMIT by the caller. */
-static int invite_set(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, char ret_secret[AUTH_SECRET_MAX],
+static int invite_set(struct db_tx *tx, const char *user, char ret_secret[AUTH_SECRET_MAX],
                       json_t *json)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -135,24 +146,25 @@ static int invite_set(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, c
         int r;
 
         auth_secret_make("inv_", ret_secret, &hash);
-        r = db_run(tx, SQL_auth_invite_set, &rows, DB_TEXT(user), DB_BYTES(hash.b, sizeof(hash.b)));
+        r = db_run(tx, SQL_AUTH_INVITE_SET, &rows, DB_TEXT(user), DB_BYTES(hash.b, sizeof(hash.b)));
         if (r < 0)
                 return r;
         (void)json_object_set_new(json, "invite_expires", json_string(db_text(&rows, 0, 0)));
         return 0;
 }
 
-static int first_token(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, char ret_secret[AUTH_SECRET_MAX],
-                       json_t *json)
+static int first_token(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                       char ret_secret[AUTH_SECRET_MAX], json_t *json)
 {
-        const struct auth_token_new t = {.user = user, .scope = "", .expires_s = AUTH_TOKEN_DEFAULT_S};
+        const struct auth_token_new t = {
+                .user = user, .scope = "", .expires_s = AUTH_TOKEN_DEFAULT_S};
         _cleanup_(json_decref_p) json_t *token = NULL;
         char id[MLC_ID_MAX];
         int r = auth_token_issue(ctx, tx, &t, id, ret_secret);
 
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, tx, &SQL_auth_token_json, id, "token", &token);
+        r = auth_db_json(ctx, tx, &SQL_AUTH_TOKEN_JSON, id, "token", &token);
         if (r < 0)
                 return r;
         (void)json_object_set_new(json, "token_id", json_string(id));
@@ -179,10 +191,11 @@ int auth_user_create(struct mlc_ctx *ctx, const struct auth_user_new *in, json_t
         r = grant_all(ctx, &tx, in, id);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_user_json, id, "user", &user);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, id, "user", &user);
         if (r < 0)
                 return r;
-        r = in->service ? first_token(ctx, &tx, id, secret, user) : invite_set(ctx, &tx, id, secret, user);
+        r = in->service ? first_token(ctx, &tx, id, secret, user)
+                        : invite_set(&tx, id, secret, user);
         if (r < 0)
                 return r;
         r = http_idempotent_store(ctx, &tx, 201, user);
@@ -211,10 +224,10 @@ int auth_user_invite(struct mlc_ctx *ctx, const char *who, json_t **ret)
                 return r;
         if (u.service || !u.active)
                 return ctx_fail(ctx, MLC_E_CONFLICT, "'%s' is not an active person", who);
-        r = auth_db_json(ctx, &tx, &SQL_auth_user_json, u.id, "user", &user);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, u.id, "user", &user);
         if (r < 0)
                 return r;
-        r = invite_set(ctx, &tx, u.id, secret, user);
+        r = invite_set(&tx, u.id, secret, user);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);
@@ -243,24 +256,26 @@ int auth_login(struct mlc_ctx *ctx, const char *invite, json_t **ret)
         if (r < 0)
                 return r;
         mlc_sha256(invite, strlen(invite), &hash);
-        r = db_run(&tx, SQL_auth_invite_use, &rows, DB_BYTES(hash.b, sizeof(hash.b)));
+        r = db_run(&tx, SQL_AUTH_INVITE_USE, &rows, DB_BYTES(hash.b, sizeof(hash.b)));
         if (r < 0)
                 return r;
         if (rows.n == 0 || !db_bool(&rows, 0, 1))
-                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "/invite",
-                                      "the invitation is unknown, used or expired; ask an admin for a new one");
+                return ctx_fail_field(
+                        ctx, MLC_E_UNAUTHENTICATED, "/invite",
+                        "the invitation is unknown, used or expired; ask an admin for a new one");
         r = auth_db_user_find(ctx, &tx, db_text(&rows, 0, 0), &u);
         if (r < 0)
                 return r;
         if (!u.active)
-                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "/invite", "the person is disabled");
+                return ctx_fail_field(ctx, MLC_E_UNAUTHENTICATED, "/invite",
+                                      "the person is disabled");
         (void)snprintf(self->user, sizeof(self->user), "%s", u.id);
-        ctx->principal = self;     /* the leaf's actor is the person, not nobody */
+        ctx->principal = self; /* the leaf's actor is the person, not nobody */
         t.user = u.id;
         r = auth_token_issue(ctx, &tx, &t, id, secret);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_token_json, id, "token", &token);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_TOKEN_JSON, id, "token", &token);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);
@@ -273,7 +288,8 @@ int auth_login(struct mlc_ctx *ctx, const char *invite, json_t **ret)
 
 /* Status, erasure */
 
-static int set_status(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *u, const char *status)
+static int set_status(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *u,
+                      const char *status)
 {
         _cleanup_(json_decref_p) json_t *before = NULL;
         bool activate = mlc_streq(status, "active");
@@ -286,7 +302,7 @@ static int set_status(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_u
         r = auth_db_state(ctx, tx, "user", u->id, &before);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_user_set_status, NULL, DB_TEXT(u->id), DB_TEXT(status));
+        r = db_run(tx, SQL_AUTH_USER_SET_STATUS, NULL, DB_TEXT(u->id), DB_TEXT(status));
         if (r < 0)
                 return r;
         r = auth_record(ctx, tx, activate ? "user.enable" : "user.disable", "user", u->id, before);
@@ -305,10 +321,10 @@ static int erase(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *
         r = auth_db_state(ctx, tx, "user", u->id, &before);
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_user_erase, NULL, DB_TEXT(u->id));
+        r = db_run(tx, SQL_AUTH_USER_ERASE, NULL, DB_TEXT(u->id));
         if (r < 0)
                 return r;
-        r = db_run(tx, SQL_auth_invite_drop, NULL, DB_TEXT(u->id));
+        r = db_run(tx, SQL_AUTH_INVITE_DROP, NULL, DB_TEXT(u->id));
         if (r < 0)
                 return r;
         r = audit_erase_pii(ctx, tx, u->id);
@@ -322,8 +338,8 @@ static int erase(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *
 
 enum change { CHANGE_STATUS, CHANGE_ERASE, CHANGE_GRANT, CHANGE_REVOKE };
 
-static int apply_change(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *u, enum change what,
-                        const char *arg)
+static int apply_change(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *u,
+                        enum change what, const char *arg)
 {
         const char *field = what == CHANGE_GRANT ? "/role" : "path:role";
         struct auth_spec spec;
@@ -354,7 +370,8 @@ static int apply_change(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth
 }
 
 /* One transaction around a change to one user; replies with the user as it is afterwards. */
-static int change_user(struct mlc_ctx *ctx, const char *who, enum change what, const char *arg, json_t **ret)
+static int change_user(struct mlc_ctx *ctx, const char *who, enum change what, const char *arg,
+                       json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(json_decref_p) json_t *user = NULL;
@@ -369,7 +386,7 @@ static int change_user(struct mlc_ctx *ctx, const char *who, enum change what, c
         r = apply_change(ctx, &tx, &u, what, arg);
         if (r < 0)
                 return r;
-        r = auth_db_json(ctx, &tx, &SQL_auth_user_json, u.id, "user", &user);
+        r = auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, u.id, "user", &user);
         if (r < 0)
                 return r;
         r = db_tx_commit(&tx);
@@ -407,10 +424,11 @@ int auth_user_get(struct mlc_ctx *ctx, const char *user, json_t **ret)
 
         if (r < 0)
                 return r;
-        return auth_db_json(ctx, &tx, &SQL_auth_user_json, user, "user", ret);
+        return auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, user, "user", ret);
 }
 
-int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t **ret_items, const char **ret_last)
+int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t **ret_items,
+                   const char **ret_last)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -420,7 +438,7 @@ int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t
 
         if (r < 0)
                 return r;
-        r = db_run(&tx, SQL_auth_user_page, &rows, DB_TEXT(after), DB_INT(limit + 1));
+        r = db_run(&tx, SQL_AUTH_USER_PAGE, &rows, DB_TEXT(after), DB_INT(limit + 1));
         if (r < 0)
                 return r;
         n = rows.n > limit ? (int)limit : rows.n;
