@@ -6,6 +6,25 @@
 
 #include "mlctl/error.h"
 
+struct app;
+struct mlc_ctx;
+struct metrics_out;
+
+#define APP_HOOKS_MAX 16
+
+/*
+ * What modules offer to /readyz and /metrics: registered by app.c while it starts (one thread, before http_start),
+ * called from any thread afterwards.
+ */
+struct app_hooks {
+        /* 0, or negative with the reason in ctx->err: the server is not ready, and /readyz shows the reason */
+        int (*ready[APP_HOOKS_MAX])(struct mlc_ctx *ctx);
+        unsigned n_ready;
+        /* writes the module's metrics, see http/metrics.h */
+        void (*metrics[APP_HOOKS_MAX])(struct app *app, struct metrics_out *out);
+        unsigned n_metrics;
+};
+
 /* The settings of `mlctld serve`; one option table (server/config.c) makes them from flags, environment and file. */
 struct app_config {
         const char *data;              /* DIR, absolute */
@@ -31,4 +50,5 @@ struct app {
         struct registry *registry;
         struct work *work;              /* leader lock, timers, LISTEN */
         struct http *http;
+        struct app_hooks hooks;
 };
