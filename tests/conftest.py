@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+import pathlib
+import tempfile
+
 import pytest
 
+from support.cli import Person, invite
 from support.postgres import Postgres
+from support.server import Directories, Server
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +25,66 @@ def database(postgres):
     name = postgres.create()
     yield name
     postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One server with its embedded PostgreSQL for the whole session: leave others' data alone."""
+    directories = Directories()
+    one = Server(directories.new())
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.kill()
+        directories.remove()
+
+
+@pytest.fixture
+def make_server():
+    """make_server(**arguments of Server): a server object of this test's own, not yet started."""
+    directories = Directories()
+    made = []
+
+    def make(directory=None, **kwargs):
+        made.append(Server(directory or directories.new(), **kwargs))
+        return made[-1]
+
+    yield make
+    try:
+        for one in made:
+            one.stop()
+    finally:
+        for one in made:
+            one.kill()
+        directories.remove()
+
+
+@pytest.fixture
+def fresh_server(make_server):
+    """A running server with its own directory and embedded PostgreSQL."""
+    return make_server().start()
+
+
+@pytest.fixture
+def admin(server):
+    """HTTP as the administrator of the session's server."""
+    return server.client(server.admin_token)
+
+
+@pytest.fixture
+def admin_cli(server, tmp_path):
+    """mlctl as the administrator of the session's server."""
+    return Person(tmp_path / "admin", server.url, server.admin_token)
+
+
+@pytest.fixture
+def user(server, admin_cli):
+    """user("contributor@ns", …): a new person with these roles, with .http and .run()."""
+    with tempfile.TemporaryDirectory(prefix="mlc-home-") as homes:
+        def make(*roles, name=None):
+            name = name or f"person-{next(_numbers)}-{pathlib.Path(homes).name[-8:]}".lower()
+            person = invite(admin_cli, pathlib.Path(homes) / name, server.url, name, roles)
+            person.http = server.client(person.token)
+            return person
+        yield make
