@@ -60,7 +60,8 @@ class Client(requests.Session):
     def refused(self, status, method, path, **kwargs):
         """The problem document of a reply that must have this status."""
         reply = self.request(method, path, **kwargs)
-        assert reply.status_code == status, f"{method} {path}: {reply.status_code} {reply.text[:2000]}"
+        what = f"{method} {path}: {reply.status_code} {reply.text[:2000]}"
+        assert reply.status_code == status, what
         assert reply.headers["Content-Type"] == "application/problem+json"
         problem = reply.json()
         assert problem["status"] == status

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST contract (include/api/*.yaml, OpenAPI 3.1) as one document, and what it says of replies."""
+"""The REST contract (include/api/*.yaml, OpenAPI 3.1) as one document, and its say on replies."""
 import pathlib
 import re
 
