@@ -44,18 +44,6 @@ static size_t encode(uint32_t c, char *ret)
         return 2;
 }
 
-bool mlc_utf8_valid(const char *s, size_t len)
-{
-        for (size_t i = 0, n; i < len; i += n) {
-                uint32_t c;
-
-                n = decode((const unsigned char *)s + i, len - i, &c);
-                if (n == 0)
-                        return false;
-        }
-        return true;
-}
-
 void mlc_text_escape(const char *s, size_t len, char *ret, size_t size)
 {
         size_t at = 0;

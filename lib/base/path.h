@@ -19,7 +19,6 @@
  */
 int mlc_path_check(const char *path, struct mlc_err *err) MLC_CHECK;
 
-bool mlc_utf8_valid(const char *s, size_t len); /* shortest form, no surrogates, ≤ U+10FFFF */
 /* Copies at most size-1 bytes, replacing what is not printable ASCII by \xNN; for error messages.
  */
 void mlc_text_escape(const char *s, size_t len, char *ret, size_t size);
