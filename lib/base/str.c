@@ -39,7 +39,7 @@ static bool reserve(struct mlc_str *s, size_t more)
                 return false;
         }
         need = s->len + more + 1;
-        if (need <= s->size)
+        if (s->data != NULL && need <= s->size)
                 return true;
         size = s->size * 2 > need ? s->size * 2 : need;
         if (size < 64)
