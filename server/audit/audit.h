@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "codec/json.h"
+#include "crypto/sign.h"
 #include "ctx.h"
 #include "db/db.h"
 
@@ -51,6 +52,24 @@ struct audit_source {
         const char *kind;
         const struct db_stmt *list;     /* no parameters */
 };
+
+/*
+ * The module, after db_migrate. audit_open makes or loads key and origin, founds the log at first start, and compares
+ * database, signing state, files and anchors: what does not fit makes the log read-only with the reason, which is no
+ * error. Sets app->audit; after it rules may append. audit_start begins sequencing (the leader's thread).
+ */
+struct audit;
+int audit_open(struct app *app, struct mlc_err *err) MLC_CHECK;
+int audit_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+void audit_stop(struct app *app);      /* ends the thread; reading goes on */
+void audit_close(struct app *app);     /* NULL-safe */
+
+/* The log's name; constant from audit_open on. */
+const char *audit_origin(const struct app *app);
+/* The server's key: signs checkpoints and commits. Constant from audit_open on (rotation needs a restart). */
+const struct mlc_signer *audit_signer(const struct app *app);
+/* For app->hooks.ready: MLC_E_READ_ONLY with the reason. */
+int audit_ready(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread. */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;
