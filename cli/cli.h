@@ -9,14 +9,16 @@
 #include "mlctl/error.h"
 
 /*
- * A command is one function and one row of a table in its cmd_<noun>.c; main.c finds it, reads its options and turns
- * its error into text and an exit code. Human text and progress go to stderr, results to stdout.
+ * A command is one function and one row of a table in its cmd_<noun>.c; main.c finds it, reads its
+ * options and turns its error into text and an exit code. Human text and progress go to stderr,
+ * results to stdout.
  */
 struct cli;
 
 struct cli_option {
         const char *name; /* without dashes: "dataset" */
-        const char *arg; /* name of its value in the help, NULL for a flag; "[=X]" for an optional one */
+        const char *arg; /* name of its value in the help, NULL for a flag; "[=X]" for an optional
+                            one */
         const char *help;
         bool repeat; /* may be given several times */
 };
@@ -28,7 +30,8 @@ struct cli_command {
         const char *summary; /* one line */
         const char *help; /* further paragraphs for --help and the man page, or NULL */
         const struct cli_option *options; /* ends with name NULL; or NULL */
-        int (*run)(struct cli *cli); /* 0, or negative with cli->err set; cli->exit for other exits */
+        int (*run)(
+                struct cli *cli); /* 0, or negative with cli->err set; cli->exit for other exits */
 };
 
 enum cli_output { CLI_TABLE, CLI_JSON, CLI_YAML };
@@ -60,7 +63,8 @@ const char *cli_opt(const struct cli *cli, const char *name);
 /* The i-th value of a repeated option, NULL past the last. */
 const char *cli_opt_at(const struct cli *cli, const char *name, int i);
 
-/* Connects to the selected server with the selected token; fails with what to do when nothing is selected. */
+/* Connects to the selected server with the selected token; fails with what to do when nothing is
+ * selected. */
 int cli_connect(struct cli *cli) MLC_CHECK;
 /* The same without needing a token (login, open resources). */
 int cli_connect_anonymous(struct cli *cli, const char *url) MLC_CHECK;
@@ -68,8 +72,8 @@ int cli_connect_anonymous(struct cli *cli, const char *url) MLC_CHECK;
 /* out.c */
 
 /*
- * Prints the result: as one JSON document or as YAML, or by `human` for the table form. `j` is borrowed.
- * human NULL: the table form prints nothing.
+ * Prints the result: as one JSON document or as YAML, or by `human` for the table form. `j` is
+ * borrowed. human NULL: the table form prints nothing.
  */
 void out_result(struct cli *cli, const json_t *j, void (*human)(struct cli *cli, const json_t *j));
 /* One object a line in JSON form (for streams). */
@@ -100,10 +104,3 @@ const char *out_reset(const struct cli *cli);
 extern const struct cli_command CMD_AUTH[];
 extern const struct cli_command CMD_TOKEN[];
 extern const struct cli_command CMD_KEY[];
-extern const struct cli_command CMD_PUSH[];
-extern const struct cli_command CMD_PULL[];
-extern const struct cli_command CMD_MODEL[];
-extern const struct cli_command CMD_ALIAS[];
-extern const struct cli_command CMD_VERSION[];
-extern const struct cli_command CMD_AUDIT[];
-extern const struct cli_command CMD_DATASET[];

@@ -21,7 +21,8 @@ static int home_dir(const char *variable, const char *below_home, char **ret, st
         else if (home != NULL && home[0] == '/')
                 (void)snprintf(path, sizeof(path), "%s/%s/mlctl", home, below_home);
         else
-                return mlc_fail(err, MLC_E_USAGE, "neither %s nor HOME is set to an absolute path", variable);
+                return mlc_fail(err, MLC_E_USAGE, "neither %s nor HOME is set to an absolute path",
+                                variable);
         *ret = strdup(path);
         if (*ret == NULL)
                 abort();

@@ -5,13 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
 #include "base/cleanup.h"
+#include "cli.h"
 #include "config.h"
 
-static const struct cli_command *const TABLES[] = {
-        CMD_AUTH, CMD_TOKEN, CMD_KEY, CMD_PUSH, CMD_PULL, CMD_MODEL, CMD_ALIAS, CMD_VERSION, CMD_DATASET, CMD_AUDIT,
-};
+static const struct cli_command *const TABLES[] = {CMD_AUTH, CMD_TOKEN, CMD_KEY};
 
 static const struct cli_option GLOBAL[] = {
         {"server", "URL", "the server; default MLCTL_SERVER, else the last login", false},
@@ -59,8 +57,8 @@ static void print_options(FILE *f, const struct cli_option *o)
 
 static void print_help(const struct cli_command *c)
 {
-        (void)printf("usage: mlctl %s%s%s%s\n\n%s\n", c->name, c->args[0] != '\0' ? " " : "", c->args,
-                     c->options != NULL ? " [OPTIONS]" : "", c->summary);
+        (void)printf("usage: mlctl %s%s%s%s\n\n%s\n", c->name, c->args[0] != '\0' ? " " : "",
+                     c->args, c->options != NULL ? " [OPTIONS]" : "", c->summary);
         if (c->help != NULL)
                 (void)printf("\n%s\n", c->help);
         if (c->options != NULL) {
@@ -91,7 +89,8 @@ static void print_overview(FILE *f)
 
 /* Arguments */
 
-static const struct cli_option *find_option(const struct cli_option *o, const char *name, size_t len)
+static const struct cli_option *find_option(const struct cli_option *o, const char *name,
+                                            size_t len)
 {
         for (; o != NULL && o->name != NULL; o++)
                 if (strlen(o->name) == len && memcmp(o->name, name, len) == 0)
@@ -99,7 +98,8 @@ static const struct cli_option *find_option(const struct cli_option *o, const ch
         return NULL;
 }
 
-/* Looks in the command's options and the global ones; before the command is known, in those of all commands. */
+/* Looks in the command's options and the global ones; before the command is known, in those of all
+ * commands. */
 static const struct cli_option *known_option(const struct cli *cli, const char *name, size_t len)
 {
         const struct cli_option *o = find_option(GLOBAL, name, len);
@@ -285,11 +285,13 @@ int cli_connect(struct cli *cli)
                 abort();
         if (token == NULL || token[0] == '\0')
                 token = json_string_value(json_object_get(
-                        json_object_get(json_object_get(cli->credentials, "servers"), normal), "token"));
+                        json_object_get(json_object_get(cli->credentials, "servers"), normal),
+                        "token"));
         free(normal);
         if (token == NULL)
-                return mlc_fail(&cli->err, MLC_E_USAGE, "not logged in at %s; run 'mlctl login %s' or set MLCTL_TOKEN",
-                                url, url);
+                return mlc_fail(&cli->err, MLC_E_USAGE,
+                                "not logged in at %s; run 'mlctl login %s' or set MLCTL_TOKEN", url,
+                                url);
         cli->server = url;
         return mlc_client_new(url, token, &cli->client, &cli->err);
 }
