@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
-import os
+import pathlib
+import tempfile
 
 import pytest
 
@@ -78,9 +79,12 @@ def admin_cli(server, tmp_path):
 
 
 @pytest.fixture
-def user(server, tmp_path):
+def user(server, admin_cli):
     """user("contributor@ns", …): a new person with these roles, with .http and .run()."""
-    def make(*roles, name=None):
-        name = name or f"person-{os.getpid()}-{next(_numbers)}"
-        return invite(server, tmp_path / f"home-{name}", name, roles)
-    return make
+    with tempfile.TemporaryDirectory(prefix="mlc-home-") as homes:
+        def make(*roles, name=None):
+            name = name or f"person-{next(_numbers)}-{pathlib.Path(homes).name[-8:]}".lower()
+            person = invite(admin_cli, pathlib.Path(homes) / name, server.url, name, roles)
+            person.http = server.client(person.token)
+            return person
+        yield make

@@ -29,9 +29,12 @@ int store_new(struct mlc_ctx *ctx, struct store **ret) MLC_CHECK;
 void store_free(struct store *s); /* no upload may be open; NULL-safe */
 /*
  * Removes uploads past their life and what a crash left behind (temporary files, blobs without a
- * row). Safe beside running uploads and other servers on the same DIR. At start and then hourly.
+ * row). Safe beside running uploads and other servers on the same DIR. Hourly.
  */
 int store_reclaim(struct mlc_ctx *ctx) MLC_CHECK;
+/* The quick part of it, at start, before requests are served: what unfinished uploads left behind.
+ */
+int store_reclaim_start(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* --- reading --- */
 
@@ -67,6 +70,7 @@ struct store_put {
         uint64_t size;
         struct store *store;
         char id[STORE_UPLOAD_ID_MAX];
+        int data_fd; /* holds the lock of the temporary link */
 };
 int store_put_bytes(struct mlc_ctx *ctx, const void *bytes, size_t len,
                     struct store_put *ret) MLC_CHECK;
