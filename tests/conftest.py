@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
-import pathlib
-import tempfile
+import os
 
 import pytest
 
@@ -79,12 +78,9 @@ def admin_cli(server, tmp_path):
 
 
 @pytest.fixture
-def user(server, admin_cli):
+def user(server, tmp_path):
     """user("contributor@ns", …): a new person with these roles, with .http and .run()."""
-    with tempfile.TemporaryDirectory(prefix="mlc-home-") as homes:
-        def make(*roles, name=None):
-            name = name or f"person-{next(_numbers)}-{pathlib.Path(homes).name[-8:]}".lower()
-            person = invite(admin_cli, pathlib.Path(homes) / name, server.url, name, roles)
-            person.http = server.client(person.token)
-            return person
-        yield make
+    def make(*roles, name=None):
+        name = name or f"person-{os.getpid()}-{next(_numbers)}"
+        return invite(server, tmp_path / f"home-{name}", name, roles)
+    return make

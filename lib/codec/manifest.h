@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 #include "codec/digest.h"
+#include "codec/json.h"
 #include "mlctl/error.h"
 
 /*
@@ -29,8 +30,9 @@
 #define MLC_ANNOTATION_DATASET "org.mlctl.dataset" /* references, sorted, joined by LF */
 #define MLC_ANNOTATION_CODE "org.mlctl.code" /* URL@COMMIT */
 #define MLC_ANNOTATION_RUN "org.mlctl.run"
-#define MLC_ANNOTATION_BASE "org.mlctl.base" /* NS/MODEL@sha256:… of the version it was made from \
-                                              */
+#define MLC_ANNOTATION_BASE                                                                        \
+        "org.mlctl.base" /* NS/MODEL@sha256:… of the version it was made from                    \
+                          */
 
 #define MLC_LINEAGE_DATASETS_MAX 64
 #define MLC_LINEAGE_TEXT_MAX 2048 /* bytes of code, run and base each */
@@ -101,7 +103,8 @@ struct mlc_manifest {
  */
 int mlc_manifest_parse(const void *bytes, size_t len, const char *content_type, struct mlc_arena *a,
                        struct mlc_manifest *ret, struct mlc_err *err) MLC_CHECK;
-/* The lineage record of a version: RFC 8785 {"base","code","dataset":[…],"run"} and LF; a function
- * of the manifest. */
+/* {"dataset":[…],"code","run","base"} of a parsed lineage; a new object, absent members null. */
+json_t *mlc_lineage_json(const struct mlc_lineage *l);
+/* The lineage record of a version, lineage.json in its commit: that in RFC 8785 form, and LF. */
 int mlc_lineage_format(const struct mlc_lineage *l, struct mlc_str *ret,
                        struct mlc_err *err) MLC_CHECK;

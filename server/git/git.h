@@ -75,6 +75,8 @@ struct git_repo;
 int git_repo_open(const char *path, bool create, struct git_repo **ret,
                   struct mlc_err *err) MLC_CHECK;
 void git_repo_freep(struct git_repo **repo); /* for _cleanup_; unlocks too */
+/* Its HEAD and config are what git_repo_open wrote; MLC_E_VERIFY names the file otherwise. */
+int git_repo_check(struct git_repo *repo, struct mlc_err *err) MLC_CHECK;
 /* Exclusive among threads and processes until freed; waits. */
 int git_repo_lock(struct git_repo *repo, struct mlc_err *err) MLC_CHECK;
 

@@ -23,6 +23,14 @@ MOST = 10  # distinct complaints shown per operation
 ANYWHERE = {400, 401, 403, 404, 405, 406, 408, 411, 413, 414, 415, 417, 429, 431, 500, 503, 505}
 
 
+def schema_of(contract, op, status, kind):
+    """The contract's word on this reply; refusals that it does not list are problem documents."""
+    schema = op.schema(status, kind)
+    if schema is None and kind.startswith("application/problem+json"):
+        return contract.document.get("components", {}).get("schemas", {}).get("Problem")
+    return schema
+
+
 def judge(contract, op, entry):
     """Complaints about one exchange."""
     status, kind = entry["status"], entry["type"]
@@ -33,7 +41,7 @@ def judge(contract, op, entry):
     body = base64.b64decode(entry["body"])
     if not JSON_TYPE.match(kind) or not body:
         return []
-    schema = op.schema(status, kind)
+    schema = schema_of(contract, op, status, kind)
     if schema is None:
         known = op.response(status) or {}
         if known.get("content") and 200 <= status < 300:
@@ -53,7 +61,7 @@ def check(contract, entries):
         op = contract.find(entry["method"], entry["path"])
         if op is None:
             continue
-        if 200 <= entry["status"] < 400:
+        if op.fulfilled(entry["status"]):
             succeeded.add(op.id)
         for what in judge(contract, op, entry):
             complaints[op.id].setdefault(what, f"{entry['method']} {entry['path']} → {what}")

@@ -52,13 +52,13 @@ class Person:
         return path
 
 
-def invite(admin, home, url, name, roles):
-    """A new person: invited by admin, logged in by themselves, with a token for HTTP too."""
-    grants = [part for role in roles for part in ("--role", role)]
-    made = admin.json("user", "add", name, *grants)
-    person = Person(home)
-    person.run("login", url, "--invite", made["invite"])
-    person.env["MLCTL_SERVER"] = url
-    person.token = person.json("token", "create")["token"]
+def invite(server, home, name, roles):
+    """A new person: invited by the administrator, logged in by themselves. .http is their client."""
+    admin = server.client(server.admin_token)
+    made = admin.ok("POST", "/api/v1/users", json={"name": name, "roles": list(roles)})
+    token = server.client().ok("POST", "/api/v1/login", json={"invite": made["invite"]})["token"]
+    person = Person(home, server.url, token)
     person.id = made["id"]
+    person.name = name
+    person.http = server.client(token)
     return person

@@ -72,6 +72,11 @@ class Operation:
                 return self.contract.resolve(responses[key])
         return None
 
+    def fulfilled(self, status):
+        """Whether this is a success; where the contract has none (405 for now), what it has."""
+        good = [code for code in map(str, self.spec.get("responses", {})) if code[0] in "23"]
+        return 200 <= status < 400 if good else self.response(status) is not None
+
     def schema(self, status, content_type):
         """The JSON Schema of this reply, or None where the contract gives none."""
         response = self.response(status) or {}

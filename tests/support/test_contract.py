@@ -29,6 +29,7 @@ paths:
         "404": {$ref: "#/components/responses/NotFound"}
   /api/v1/users/me:
     get: {operationId: user_me, responses: {"200": {}}}
+    delete: {operationId: user_not, responses: {"405": {}}}
 components:
   schemas:
     User:
@@ -71,7 +72,8 @@ def entry(path, status, body, kind="application/json", method="GET"):
 GOOD = [entry("/api/v1/users", 200, [{"id": "u1", "name": None}]),
         entry("/api/v1/users/u1", 200, {"id": "u1", "name": "dana"}),
         entry("/api/v1/users/u2", 404, {"status": 404}, "application/problem+json"),
-        entry("/api/v1/users/me", 200, {})]
+        entry("/api/v1/users/me", 200, {}),
+        entry("/api/v1/users/me", 405, {"status": 405}, "application/problem+json", "DELETE")]
 
 
 def complaints(api, entries):
@@ -83,7 +85,7 @@ def test_good_exchanges_pass(api):
 
 
 def test_operation_that_nobody_called(api):
-    assert "no test got a success" in complaints(api, GOOD[:3])["user_me"]
+    assert "no test got a success" in complaints(api, GOOD[:3] + GOOD[4:])["user_me"]
 
 
 def test_refusals_alone_are_no_exercise(api):
@@ -96,6 +98,7 @@ def test_refusals_alone_are_no_exercise(api):
     (entry("/api/v1/users/u1", 404, {"status": "404"}, "application/problem+json"), "integer"),
     (entry("/api/v1/users/u1", 200, 1, "application/vnd.other+json"), "has no application/vnd"),
     (entry("/api/v1/users/u1", 202, {}), "202 is not in the contract"),
+    (entry("/api/v1/users/u1", 403, {"code": 1}, "application/problem+json"), "'status' is a req"),
 ])
 def test_reply_that_does_not_match(api, bad, what):
     assert what in complaints(api, GOOD + [bad])["user_get"]

@@ -8,7 +8,7 @@ from tree import TOKEN
 LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 5
-COLUMNS_MAX = 100
+COLUMNS_MAX = {"c": 100, "h": 100, "py": 100, "sh": 100, "sql": 120}
 README_LINES_MAX = 40
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -46,11 +46,11 @@ def sizes(tree):
 
 
 def columns(tree):
-    for f in tree.of("c", "h", "py", "sh", "sql"):
+    for f in tree.of(*COLUMNS_MAX):
         for number, line in enumerate(f.lines, 1):
             width = len(line.expandtabs(8))
-            if width > COLUMNS_MAX:
-                yield f"{f.path}:{number}: {width} columns, at most {COLUMNS_MAX}"
+            if width > COLUMNS_MAX[f.kind]:
+                yield f"{f.path}:{number}: {width} columns, at most {COLUMNS_MAX[f.kind]}"
 
 
 def spdx(tree):

@@ -36,6 +36,7 @@ BAD = [
     (rules.sizes, {"tool": "#!/usr/bin/env bash\n" + "\n" * 800}, "tool:801: more than 800"),
     (rules.columns, {"lib/a.h": "x" * 101}, "lib/a.h:1: 101 columns"),
     (rules.columns, {"lib/a.c": "\t" * 12 + "12345"}, "lib/a.c:1: 101 columns"),
+    (rules.columns, {"server/a/a.sql": "x" * 121}, "a.sql:1: 121 columns"),
     (rules.function_sizes, {"lib/a.c": "int ok(void)\n{\n}\n\n" + LONG},
      "lib/a.c:5: long_one has 71"),
     (rules.function_sizes, {"lib/a.c": 'char *s = "}{";\n' + LONG}, "long_one has 71"),
