@@ -18,3 +18,10 @@ add_custom_command(OUTPUT ${out}.c ${out}.h
   COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/sqlgen.py table ${out}.c ${out}.h ${SQL_SOURCES}
   DEPENDS ${SQL_SOURCES} ${MLC_GEN}/sqlgen.py VERBATIM)
 list(APPEND MLC_GENERATED ${out}.c ${out}.h)
+
+file(GLOB MIGRATIONS CONFIGURE_DEPENDS migrations/*.sql)
+set(out ${MLC_GENERATED_DIR}/gen/migrations.c)
+add_custom_command(OUTPUT ${out}
+  COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/migrations.py ${out} ${MIGRATIONS}
+  DEPENDS ${MIGRATIONS} ${MLC_GEN}/migrations.py VERBATIM)
+list(APPEND MLC_GENERATED ${out})
