@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 struct error_row {
         int status, exit;
         const char *slug, *title;
@@ -23,6 +25,26 @@ static const struct error_row *row(int code)
         return &ROWS[MLC_EI_INTERNAL];
 }
 
+/*
+ * Messages quote what others sent, cut anywhere: bytes that are not UTF-8 and characters that a
+ * terminal or a log must not see become "?" (line ends and tabs a blank), so that every message can
+ * be printed and put into JSON.
+ */
+static void clean(char *s)
+{
+        size_t len = strlen(s), n;
+        uint32_t c;
+
+        for (size_t i = 0; i < len; i += n) {
+                n = mlc_utf8_next(s + i, len - i, &c);
+                if (n != 0 && !mlc_utf8_unsafe(c))
+                        continue;
+                if (n == 0)
+                        n = 1;
+                memset(s + i, s[i] == '\n' || s[i] == '\t' ? ' ' : '?', n);
+        }
+}
+
 int mlc_err_set(struct mlc_err *err, int code, const char *field, const char *file, int line,
                 const char *fmt, ...)
 {
@@ -38,6 +60,8 @@ int mlc_err_set(struct mlc_err *err, int code, const char *field, const char *fi
         va_start(ap, fmt);
         (void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
         va_end(ap);
+        clean(err->field);
+        clean(err->msg);
         return code;
 }
 
@@ -55,6 +79,7 @@ int mlc_wrap(struct mlc_err *err, const char *fmt, ...)
         va_end(ap);
         n = strlen(err->msg);
         (void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", old);
+        clean(err->msg);
         return err->code;
 }
 

@@ -6,31 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Decodes one character; returns its length in bytes, 0 when it is not valid UTF-8. */
-static size_t decode(const unsigned char *s, size_t len, uint32_t *ret)
-{
-        static const uint32_t LEAST[] = {0, 0, 0x80, 0x800, 0x10000};
-        size_t n;
-        uint32_t c;
-
-        if (s[0] < 0x80) {
-                *ret = s[0];
-                return 1;
-        }
-        n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-        if (s[0] < 0xc2 || s[0] > 0xf4 || n > len)
-                return 0;
-        c = s[0] & (0xffu >> (n + 1));
-        for (size_t i = 1; i < n; i++) {
-                if ((s[i] & 0xc0) != 0x80)
-                        return 0;
-                c = c << 6 | (s[i] & 0x3fu);
-        }
-        if (c < LEAST[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-                return 0;
-        *ret = c;
-        return n;
-}
+#include "base/utf8.h"
 
 static size_t encode(uint32_t c, char *ret)
 {
@@ -89,7 +65,7 @@ static const char *character_fault(const char *path, size_t len)
         for (size_t i = 0, n; i < len; i += n) {
                 uint32_t c;
 
-                n = decode((const unsigned char *)path + i, len - i, &c);
+                n = mlc_utf8_next(path + i, len - i, &c);
                 if (n == 0)
                         return "is not valid UTF-8";
                 if (c < 0x20 || (c >= 0x7f && c <= 0x9f))
@@ -172,7 +148,7 @@ void mlc_path_fold(const char *path, char *ret)
         for (size_t i = 0, n; i < len; i += n) {
                 uint32_t c, folded;
 
-                n = decode((const unsigned char *)path + i, len - i, &c);
+                n = mlc_utf8_next(path + i, len - i, &c);
                 assert(n > 0);
                 folded = lower(c);
                 if (folded != c) {

@@ -26,6 +26,26 @@ static void errors_keep_the_first_message(void **state)
         assert_int_equal(mlc_error_status(-9999), 500);
 }
 
+static void error_messages_are_printable(void **state)
+{
+        struct mlc_err err = {0};
+        char big[600];
+
+        (void)state;
+        (void)mlc_fail_field(&err, MLC_E_INVALID, "/a\xff", "'%s'",
+                             "\x1b[31m \xe2\x80\xae \xc3\xa4 \xc3");
+        assert_string_equal(err.msg, "'?[31m ??? \xc3\xa4 ?'");
+        assert_string_equal(err.field, "/a?");
+        mlc_err_clear(&err);
+        for (size_t i = 0; i + 1 < sizeof(big); i++)
+                big[i] = i % 2 == 0 ? '\xc3' : '\xa4';
+        big[sizeof(big) - 1] = '\0';
+        (void)mlc_fail(&err, MLC_E_INVALID, "%s", big);
+        assert_int_equal(err.msg[sizeof(err.msg) - 2], '?'); /* half a character was cut off */
+        (void)mlc_wrap(&err, "%s", "\n");
+        assert_true(strncmp(err.msg, " : \xc3\xa4", 5) == 0);
+}
+
 static void arena_stops_at_its_cap(void **state)
 {
         struct mlc_arena a;
@@ -137,6 +157,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(errors_keep_the_first_message),
+                cmocka_unit_test(error_messages_are_printable),
                 cmocka_unit_test(arena_stops_at_its_cap),
                 cmocka_unit_test(str_keeps_what_fits),
                 cmocka_unit_test(numbers_are_strict),
