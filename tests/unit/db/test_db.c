@@ -397,7 +397,6 @@ static void test_migrate(void **state)
  * lock's time. */
 static void test_postmaster_killed(void **state)
 {
-        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
         pid_t old = app.cluster->pid;
         int64_t until = mlc_monotonic_ms() + 30000;
         int r = -1;
