@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The migrations, every statement on the schema that they make, and the pgTAP files beside this one.
+"""The migrations, every statement on the schema that they make, and the pgTAP files here.
 
 tests/sql/*.sql run in a transaction on the migrated schema, with pgTAP: plan(n) … finish().
 """

@@ -53,7 +53,7 @@ class Person:
 
 
 def invite(server, home, name, roles):
-    """A new person: invited by the administrator, logged in by themselves. .http is their client."""
+    """A new person: invited by the admin, logged in by themselves; .http is their client."""
     admin = server.client(server.admin_token)
     made = admin.ok("POST", "/api/v1/users", json={"name": name, "roles": list(roles)})
     token = server.client().ok("POST", "/api/v1/login", json={"invite": made["invite"]})["token"]

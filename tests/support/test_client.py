@@ -26,7 +26,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def url():
+def url(monkeypatch):
+    monkeypatch.delenv("MLC_RECORD", raising=False)  # this is no exchange with mlctld
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
         threading.Thread(target=one.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{one.server_port}"

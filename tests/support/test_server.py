@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The harness itself, against a stand-in for mlctld that keeps the parts of the contract it needs."""
+"""The harness itself, against a stand-in for mlctld that keeps what it needs of the contract."""
 import os
 import stat
 import textwrap
