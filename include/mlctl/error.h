@@ -65,7 +65,9 @@ struct mlc_err {
         int line;
         char field[128];
         char sqlstate[6]; /* set by server/db */
-        char msg[512]; /* lower case, no full stop; what failed first, the subject in quotes */
+        /* lower case, no full stop; what failed first, the subject in quotes. Always printable
+         * UTF-8: what the arguments hold beyond that becomes "?" */
+        char msg[512];
 };
 
 /* Fills *err unless it already holds an error. Returns `code`, so that callers can `return

@@ -333,6 +333,74 @@ static void rules_beyond_the_mathematics(void **state)
         assert_int_equal(verify_blob(blob.data, blob.len), MLC_E_VERIFY);
 }
 
+static void refused_because(const struct mlc_str *blob, const char *why)
+{
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        struct mlc_sshsig_message m = {.ns = NS, .data = MESSAGE, .len = strlen(MESSAGE)};
+        struct mlc_sshsig_result res;
+        struct mlc_err err = {0};
+
+        mlc_str_init(&s, 16384);
+        mlc_str_add(&s, "-----BEGIN SSH SIGNATURE-----\n");
+        mlc_base64_encode(MLC_BASE64_STD, blob->data, blob->len, &s);
+        mlc_str_add(&s, "\n-----END SSH SIGNATURE-----\n");
+        assert_int_equal(mlc_sshsig_verify(s.data, s.len, &m, &res, &err), MLC_E_VERIFY);
+        if (strstr(err.msg, why) == NULL)
+                fail_msg("'%s' does not say '%s'", err.msg, why);
+}
+
+/* Each rule refuses by itself, before the signature over the changed bytes would. */
+static void passkey_rules(void **state)
+{
+        static const struct {
+                const char *old, *new, *why;
+        } text[] = {
+                {"\"crossOrigin\":false", "\"crossOrigin\":true ", "embedded"},
+                {"\"crossOrigin\":false", "\"topOrigin\":\"abcde\"", "embedded"},
+                {"challenge\":\"U", "challenge\":\"V", "challenge or origin"},
+                {"webauthn.get", "webauthn.got", "challenge or origin"},
+                {"\"origin\":\"https", "\"origin\":\"httpz", "challenge or origin"},
+        };
+        static const struct {
+                char flags;
+                const char *why;
+        } flag[] = {
+                {0x00, "touch"},
+                {0x04, "touch"},
+                {0x41, "impossible flags"}, /* attested data in an assertion */
+                {(char)0x81, "impossible flags"}, /* extensions announced, none there */
+                {0x11, "impossible flags"}, /* backed up, but not eligible for it */
+                {0x05, "does not hold"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(text); i++) {
+                _cleanup_(mlc_str_done) struct mlc_str blob;
+                size_t n = strlen(text[i].old);
+                char *at;
+
+                mlc_str_init(&blob, 8192);
+                to_blob(ECDSA_SK_WEBAUTHN_SIG, &blob);
+                at = memmem(blob.data, blob.len, text[i].old, n);
+                assert_non_null(at);
+                assert_int_equal(strlen(text[i].new), n);
+                memcpy(at, text[i].new, n);
+                refused_because(&blob, text[i].why);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(flag); i++) {
+                _cleanup_(mlc_str_done) struct mlc_str blob;
+                char *at;
+
+                mlc_str_init(&blob, 8192);
+                to_blob(ECDSA_SK_WEBAUTHN_SIG, &blob);
+                at = memmem(blob.data, blob.len, "\0\0\0\x17https", 9);
+                assert_non_null(at);
+                assert_int_equal(at[-5], 1);
+                at[-5] = flag[i].flags;
+                refused_because(&blob, flag[i].why);
+        }
+}
+
 static void armour_rules(void **state)
 {
         static const char *const v[] = {
@@ -451,6 +519,7 @@ static void ssh_keygen_takes_ours(void **state)
 static void we_take_ssh_keygens(void **state)
 {
         static const char *const types[] = {"ed25519", "ecdsa -b 256", "rsa -b 3072"};
+        static const char *const hashes[] = {"sha512", "sha256", "sha512"};
 
         (void)state;
         put("msg", MESSAGE, strlen(MESSAGE));
@@ -467,7 +536,9 @@ static void we_take_ssh_keygens(void **state)
                 assert_int_equal(run("rm -f key key.pub msg.sig; ssh-keygen -q -N '' -f key -t %s",
                                      types[i]),
                                  0);
-                assert_int_equal(run("ssh-keygen -Y sign -f key -n %s msg", m.ns), 0);
+                assert_int_equal(
+                        run("ssh-keygen -Y sign -f key -n %s -O hashalg=%s msg", m.ns, hashes[i]),
+                        0);
                 assert_int_equal(run("ssh-keygen -lf %s", "key.pub"), 0);
                 fp = slurp("out", &n);
                 pub = slurp("key.pub", &n);
@@ -519,6 +590,7 @@ int main(void)
                 cmocka_unit_test(published_signatures_hold),
                 cmocka_unit_test(every_byte_counts),
                 cmocka_unit_test(rules_beyond_the_mathematics),
+                cmocka_unit_test(passkey_rules),
                 cmocka_unit_test(armour_rules),
                 cmocka_unit_test(ours_is_published),
                 cmocka_unit_test(ssh_keygen_takes_ours),
