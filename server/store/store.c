@@ -82,11 +82,10 @@ int store_open_blob(struct mlc_ctx *ctx, const char *digest, int *ret_fd, uint64
 }
 
 int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const char *digest,
-              bool *ret, uint64_t *ret_size)
+              int64_t *ret_size)
 {
         _cleanup_(db_tx_done) struct db_tx own = {0};
         struct mlc_digest d;
-        int64_t size;
         int r = mlc_digest_parse(digest, &d, &ctx->err);
 
         if (r < 0)
@@ -97,13 +96,7 @@ int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const cha
                 if (r < 0)
                         return r;
         }
-        r = store_db_repo_size(tx, repo, &d, &size);
-        if (r < 0)
-                return r;
-        *ret = size >= 0;
-        if (ret_size != NULL)
-                *ret_size = size >= 0 ? (uint64_t)size : 0;
-        return 0;
+        return store_db_repo_size(tx, repo, &d, ret_size);
 }
 
 int store_read_bytes(struct mlc_ctx *ctx, const char *digest, size_t max, const char **ret,

@@ -45,11 +45,11 @@ int store_reclaim_start(struct mlc_ctx *ctx) MLC_CHECK;
 int store_open_blob(struct mlc_ctx *ctx, const char *digest, int *ret_fd,
                     uint64_t *ret_size) MLC_CHECK;
 /*
- * Is the blob present in this repository? *ret_size is its size, 0 when absent; may be NULL. tx
+ * *ret_size: the size of the blob when it is present in this repository, -1 when it is not. tx
  * NULL: a transaction of its own.
  */
 int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const char *digest,
-              bool *ret, uint64_t *ret_size) MLC_CHECK;
+              int64_t *ret_size) MLC_CHECK;
 /*
  * A whole small blob in ctx's arena, NUL-terminated (not counted). MLC_E_LIMIT when longer than
  * max, MLC_E_VERIFY when the bytes do not match the digest.
