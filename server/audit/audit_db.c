@@ -143,31 +143,33 @@ int audit_db_sequence(struct mlc_ctx *ctx, struct db_tx *tx, struct audit_head *
         return rows.n == 0 ? 0 : audit_db_head_update(ctx, tx, head);
 }
 
-int audit_db_leaves(struct mlc_ctx *ctx, struct db_tx *tx, int64_t log_id, uint64_t idx, size_t max,
-                    struct audit_leaf_row *ret, size_t *ret_n)
+int audit_db_leaves(struct mlc_ctx *ctx, struct db_tx *tx, const struct audit_range *range,
+                    struct audit_rows *ret)
 {
+        uint64_t n = range->to - range->from;
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         int r;
 
-        r = db_run(tx, SQL_AUDIT_LEAVES, &rows, DB_INT(log_id), DB_INT(idx), DB_INT(max));
+        assert(range->from < range->to);
+        r = db_run(tx, SQL_AUDIT_LEAVES, &rows, DB_INT(range->log_id), DB_INT(range->from),
+                   DB_INT(n < AUDIT_ROWS_MAX ? n : AUDIT_ROWS_MAX));
         if (r < 0)
                 return r;
-        for (int i = 0; i < rows.n; i++) {
-                if (db_int(&rows, i, 0) != (int64_t)idx + i) {
-                        rows.n = i;
-                        break;
-                }
-                r = db_bytes(ctx, &rows, i, 1, &ret[i].leaf, &ret[i].len);
+        ret->n = 0;
+        for (int i = 0; i < rows.n && db_int(&rows, i, 0) == (int64_t)range->from + i; i++) {
+                struct mlc_tlog_row *row = &ret->row[i];
+
+                r = db_bytes(ctx, &rows, i, 1, &row->leaf, &row->len);
                 if (r < 0)
                         return r;
-                r = get_fixed(ctx, &rows, i, 2, &ret[i].hash);
+                r = get_fixed(ctx, &rows, i, 2, &row->hash);
                 if (r < 0)
                         return r;
+                ret->n++;
         }
-        if (rows.n == 0)
+        if (ret->n == 0)
                 return ctx_fail(ctx, MLC_E_NOT_FOUND, "entry %llu has no row in the database",
-                                (unsigned long long)idx);
-        *ret_n = (size_t)rows.n;
+                                (unsigned long long)range->from);
         return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "crypto/note.h"
 #include "tlog/replay.h"
 #include "tlog/source.h"
+#include "tlog/verify.h"
 
 #define AUDIT_PATH_MAX 4096
 #define AUDIT_BATCH_MAX 4096 /* rows of one sequencing transaction, see audit_sequence */
@@ -118,14 +119,19 @@ int audit_db_outbox_any(struct mlc_ctx *ctx, struct db_tx *tx, bool *ret) MLC_CH
 /* Moves outbox rows into the log from head->frontier.size on and folds them into *head. */
 int audit_db_sequence(struct mlc_ctx *ctx, struct db_tx *tx, struct audit_head *head,
                       int64_t *ret_n) MLC_CHECK;
-struct audit_leaf_row {
-        const void *leaf; /* in ctx's arena */
-        size_t len;
-        struct mlc_digest hash;
+struct audit_range {
+        int64_t log_id;
+        uint64_t from, to; /* entries from..to-1 */
 };
-/* Rows idx, idx + 1, … of the log, at most max and at least the first one: MLC_E_NOT_FOUND. */
-int audit_db_leaves(struct mlc_ctx *ctx, struct db_tx *tx, int64_t log_id, uint64_t idx, size_t max,
-                    struct audit_leaf_row *ret, size_t *ret_n) MLC_CHECK;
+#define AUDIT_ROWS_MAX 256
+struct audit_rows {
+        size_t n;
+        struct mlc_tlog_row row[AUDIT_ROWS_MAX]; /* leaves in ctx's arena */
+};
+/* The first rows of the range, at most AUDIT_ROWS_MAX; MLC_E_NOT_FOUND when the first is missing.
+ */
+int audit_db_leaves(struct mlc_ctx *ctx, struct db_tx *tx, const struct audit_range *range,
+                    struct audit_rows *ret) MLC_CHECK;
 int audit_db_checkpoint_insert(struct mlc_ctx *ctx, struct db_tx *tx, int64_t log_id,
                                const struct audit_state *s) MLC_CHECK;
 struct audit_outbox_row {

@@ -8,8 +8,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
-#define CHUNK 256 /* rows read at once */
-#define CHUNK_ARENA ((size_t)CHUNK * (MLC_ENTRY_MAX + 512) + 65536)
+#define CHUNK_ARENA ((size_t)AUDIT_ROWS_MAX * (MLC_ENTRY_MAX + 512) + 65536)
 #define CHUNK_MS 30000
 
 /* A tile, and with those of level 0 the bundle of the same entries. */
@@ -58,38 +57,35 @@ void audit_leader_free(struct audit_leader **l)
         free(TAKE_PTR(*l));
 }
 
-/* Calls fn for the rows from..to-1, in order. */
+/* Calls fn for the rows of the range, in order. */
 struct row_walk {
         struct audit *a;
-        int64_t log_id;
-        uint64_t from, to;
-        int (*fn)(void *userdata, const struct audit_leaf_row *row, struct mlc_err *err);
+        struct audit_range range; /* from moves on */
+        int (*fn)(void *userdata, const struct mlc_tlog_row *row, struct mlc_err *err);
         void *userdata;
 };
 
 static int walk_chunk(struct mlc_ctx *ctx, struct row_walk *w)
 {
-        struct audit_leaf_row rows[CHUNK];
+        struct audit_rows rows;
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         struct mlc_digest hash;
-        size_t n;
         int r;
 
         r = db_tx_begin_read(ctx, &tx);
         if (r < 0)
                 return r;
-        r = audit_db_leaves(ctx, &tx, w->log_id, w->from,
-                            w->to - w->from < CHUNK ? (size_t)(w->to - w->from) : CHUNK, rows, &n);
+        r = audit_db_leaves(ctx, &tx, &w->range, &rows);
         if (r < 0)
                 return r;
         db_tx_done(&tx);
-        for (size_t i = 0; i < n; i++, w->from++) {
-                mlc_merkle_leaf(rows[i].leaf, rows[i].len, &hash);
-                if (!mlc_digest_equal(&hash, &rows[i].hash))
+        for (size_t i = 0; i < rows.n; i++, w->range.from++) {
+                mlc_merkle_leaf(rows.row[i].leaf, rows.row[i].len, &hash);
+                if (!mlc_digest_equal(&hash, &rows.row[i].hash))
                         return ctx_fail(ctx, MLC_E_VERIFY,
                                         "the row of entry %llu does not have its hash",
-                                        (unsigned long long)w->from);
-                r = w->fn(w->userdata, &rows[i], &ctx->err);
+                                        (unsigned long long)w->range.from);
+                r = w->fn(w->userdata, &rows.row[i], &ctx->err);
                 if (r < 0)
                         return r;
         }
@@ -100,7 +96,7 @@ static int walk_rows(struct row_walk *w, struct mlc_err *err)
 {
         int r = 0;
 
-        while (w->from < w->to && r == 0) {
+        while (w->range.from < w->range.to && r == 0) {
                 _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
 
                 mlc_ctx_init(&ctx, w->a->app, "audit.rows", CHUNK_ARENA, CHUNK_MS);
@@ -111,7 +107,7 @@ static int walk_rows(struct row_walk *w, struct mlc_err *err)
         return r;
 }
 
-static int integrate_row(void *userdata, const struct audit_leaf_row *row, struct mlc_err *err)
+static int integrate_row(void *userdata, const struct mlc_tlog_row *row, struct mlc_err *err)
 {
         struct audit_leader *l = userdata;
         int r;
@@ -159,9 +155,7 @@ static void remove_replaced(const struct audit_leader *l, uint64_t from)
 static int finish(struct audit_leader *l, struct mlc_err *err)
 {
         struct row_walk w = {.a = l->a,
-                             .log_id = l->state.log_id,
-                             .from = l->tiler.size,
-                             .to = l->state.cp.size,
+                             .range = {l->state.log_id, l->tiler.size, l->state.cp.size},
                              .fn = integrate_row,
                              .userdata = l};
         struct audit_file cp = {"checkpoint", l->state.note, strlen(l->state.note)};
@@ -361,7 +355,7 @@ static int emit_nothing(void *userdata, const struct mlc_tile *t, const struct m
         return 0;
 }
 
-static int probe_row(void *userdata, const struct audit_leaf_row *row, struct mlc_err *err)
+static int probe_row(void *userdata, const struct mlc_tlog_row *row, struct mlc_err *err)
 {
         return mlc_tiler_append(userdata, &row->hash, err);
 }
@@ -370,9 +364,7 @@ static int probe_to(struct audit_leader *l, struct mlc_tiler *probe, uint64_t si
                     const struct mlc_digest *want)
 {
         struct row_walk w = {.a = l->a,
-                             .log_id = l->state.log_id,
-                             .from = probe->size,
-                             .to = size,
+                             .range = {l->state.log_id, probe->size, size},
                              .fn = probe_row,
                              .userdata = probe};
         struct mlc_digest root;

@@ -92,36 +92,31 @@ static int append(const char *id, int before, int after)
         return r;
 }
 
-static int row_of(void *userdata, uint64_t index, const void **ret_leaf, size_t *ret_len,
-                  struct mlc_digest *ret_hash, struct mlc_err *err)
+static int row_of(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err)
 {
         struct mlc_ctx *ctx = userdata;
         _cleanup_(db_tx_done) struct db_tx tx = {0};
-        struct audit_leaf_row row;
-        size_t n;
+        const struct audit_range range = {1, index, index + 1};
+        struct audit_rows rows;
         int r;
 
         r = db_tx_begin_read(ctx, &tx);
         if (r == 0)
-                r = audit_db_leaves(ctx, &tx, 1, index, 1, &row, &n);
+                r = audit_db_leaves(ctx, &tx, &range, &rows);
         if (r < 0) {
                 *err = ctx->err;
                 return r;
         }
-        *ret_leaf = row.leaf;
-        *ret_len = row.len;
-        *ret_hash = row.hash;
+        *ret = rows.row[0];
         return 0;
 }
 
 static struct mlc_replay *replay;
 
-static int fold(void *userdata, uint64_t index, const void *leaf, size_t len,
-                const struct mlc_digest *hash, struct mlc_err *err)
+static int fold(void *userdata, uint64_t index, const struct mlc_tlog_row *row, struct mlc_err *err)
 {
         (void)userdata;
-        (void)hash;
-        return mlc_replay_leaf(replay, index, leaf, len, err);
+        return mlc_replay_leaf(replay, index, row->leaf, row->len, err);
 }
 
 /* Files, rows and replay agree; gives the size. */
