@@ -25,3 +25,19 @@ add_custom_command(OUTPUT ${out}
   COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/migrations.py ${out} ${MIGRATIONS}
   DEPENDS ${MIGRATIONS} ${MLC_GEN}/migrations.py VERBATIM)
 list(APPEND MLC_GENERATED ${out})
+
+# a capability's operations are served once its x_api.c exists
+file(GLOB API_ALL CONFIGURE_DEPENDS include/api/*.yaml)
+set(API_SOURCES "")
+foreach(yaml ${API_ALL})
+  get_filename_component(name ${yaml} NAME_WE)
+  file(GLOB_RECURSE handlers CONFIGURE_DEPENDS server/${name}_api.c)
+  if(handlers)
+    list(APPEND API_SOURCES ${yaml})
+  endif()
+endforeach()
+set(out ${MLC_GENERATED_DIR}/gen/api)
+add_custom_command(OUTPUT ${out}.h ${out}.c
+  COMMAND ${Python3_EXECUTABLE} ${MLC_GEN}/apigen.py ${PROJECT_VERSION} ${out}.h ${out}.c ${API_SOURCES}
+  DEPENDS ${API_SOURCES} ${MLC_GEN}/apigen.py ${MLC_GEN}/contract.py VERBATIM)
+list(APPEND MLC_GENERATED ${out}.h ${out}.c)
