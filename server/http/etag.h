@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+
+/* Lists of entity tags as in If-Match and If-None-Match (RFC 9110, 8.8.3 and 13.1). */
+bool etag_list_valid(const char *list);
+/* True when one of the list is `value`; "*" is any value but NULL. Weak tags count only if
+ * weak_too. */
+bool etag_list_has(const char *list, const char *value, bool weak_too);
