@@ -42,6 +42,7 @@ struct app_config {
  */
 struct app {
         struct app_config config;
+        int lock_fd;                    /* DIR/lock; -1 when another server holds it and we are its guest */
         struct db_cluster *cluster;     /* embedded PostgreSQL, or NULL */
         struct db *db;
         struct auth *auth;
@@ -52,3 +53,16 @@ struct app {
         struct http *http;
         struct app_hooks hooks;
 };
+
+/*
+ * mlctld serve: from the lock of DIR to the end, in the main thread with its signals blocked. Returns after SIGTERM or
+ * SIGINT and a drain; negative when the start is refused, with one clear line in err.
+ */
+int app_serve(const struct app_config *config, struct mlc_err *err) MLC_CHECK;
+
+/*
+ * For the other subcommands: database (the cluster of a server that runs on DIR, else started here), schema checked, the
+ * modules loaded without their threads. app_close undoes it and stops what was started here; idempotent.
+ */
+int app_open(struct app *app, const struct app_config *config, struct mlc_err *err) MLC_CHECK;
+void app_close(struct app *app);

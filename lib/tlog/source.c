@@ -6,7 +6,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 
-static int dir_read(void *userdata, const char *path, size_t max, char **ret, size_t *ret_len,
+static int dir_read(void *userdata, const char *path, size_t max, struct mlc_tlog_file *ret,
                     struct mlc_err *err)
 {
         char full[4096];
@@ -14,7 +14,7 @@ static int dir_read(void *userdata, const char *path, size_t max, char **ret, si
 
         if (n < 0 || (size_t)n >= sizeof(full))
                 return mlc_fail(err, MLC_E_LIMIT, "the path of the log is too long");
-        return mlc_read_file(full, max, ret, ret_len, err);
+        return mlc_read_file(full, max, &ret->data, &ret->len, err);
 }
 
 struct mlc_tlog_source mlc_tlog_source_dir(const char *dir)
@@ -49,26 +49,24 @@ int mlc_tlog_open_checkpoint(const char *note, size_t len, const struct mlc_vkey
         return mlc_fail(err, MLC_E_VERIFY, "the checkpoint is of another log, '%s'", c.origin);
 }
 
-static int read_path(const struct mlc_tlog_source *src, const struct mlc_tile *t, char **ret,
-                     size_t *ret_len, struct mlc_err *err)
+static int read_path(const struct mlc_tlog_source *src, const struct mlc_tile *t,
+                     struct mlc_tlog_file *ret, struct mlc_err *err)
 {
         char path[MLC_TILE_PATH_MAX];
 
         mlc_tile_path(t, path);
         return src->read(src->userdata, path,
-                         t->level == MLC_TILE_ENTRIES ? MLC_BUNDLE_MAX : MLC_TILE_BYTES, ret,
-                         ret_len, err);
+                         t->level == MLC_TILE_ENTRIES ? MLC_BUNDLE_MAX : MLC_TILE_BYTES, ret, err);
 }
 
 struct raw {
-        char *data;
-        size_t len;
+        struct mlc_tlog_file file;
         unsigned width; /* that the file must have */
 };
 
 static void raw_done(struct raw *raw)
 {
-        free(TAKE_PTR(raw->data));
+        free(TAKE_PTR(raw->file.data));
 }
 
 /* A partial tile may be deleted once the full one is there: only "not found" leads to that. */
@@ -80,10 +78,10 @@ static int read_either(const struct mlc_tlog_source *src, const struct mlc_tile 
         int r;
 
         ret->width = t->width;
-        r = read_path(src, t, &ret->data, &ret->len, err);
+        r = read_path(src, t, &ret->file, err);
         if (r != MLC_E_NOT_FOUND || t->width == MLC_TILE_WIDTH)
                 return r;
-        if (read_path(src, &full, &ret->data, &ret->len, &none) < 0)
+        if (read_path(src, &full, &ret->file, &none) < 0)
                 return r;
         ret->width = MLC_TILE_WIDTH;
         mlc_err_clear(err);
@@ -101,12 +99,12 @@ int mlc_tlog_read_tile(const struct mlc_tlog_source *src, const struct mlc_tile 
         r = read_either(src, t, &raw, err);
         if (r < 0)
                 return r;
-        if (raw.len != raw.width * 32u) {
+        if (raw.file.len != raw.width * 32u) {
                 mlc_tile_path(t, path);
                 return mlc_fail(err, MLC_E_VERIFY, "tile '%s' has %zu bytes, expected %u", path,
-                                raw.len, raw.width * 32u);
+                                raw.file.len, raw.width * 32u);
         }
-        memcpy(ret, raw.data, t->width * 32u);
+        memcpy(ret, raw.file.data, t->width * 32u);
         return 0;
 }
 
@@ -122,7 +120,7 @@ int mlc_tlog_read_entries(const struct mlc_tlog_source *src, const struct mlc_ti
         r = read_either(src, t, &raw, err);
         if (r < 0)
                 return r;
-        if (mlc_bundle_parse(raw.data, raw.len, &ret->bundle, err) < 0) {
+        if (mlc_bundle_parse(raw.file.data, raw.file.len, &ret->bundle, err) < 0) {
                 (void)mlc_wrap(err, "bundle '%s'", path);
                 err->code = MLC_E_VERIFY;
                 return MLC_E_VERIFY;
@@ -131,7 +129,7 @@ int mlc_tlog_read_entries(const struct mlc_tlog_source *src, const struct mlc_ti
                 return mlc_fail(err, MLC_E_VERIFY, "bundle '%s' has %zu entries, expected %u", path,
                                 ret->bundle.n, raw.width);
         ret->bundle.n = t->width;
-        ret->data = TAKE_PTR(raw.data);
+        ret->data = TAKE_PTR(raw.file.data);
         return 0;
 }
 

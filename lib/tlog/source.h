@@ -12,8 +12,12 @@
  * ("checkpoint", "tile/0/000") malloc'ed; MLC_E_NOT_FOUND when there is none, MLC_E_LIMIT above
  * max.
  */
+struct mlc_tlog_file {
+        char *data; /* malloc'ed, the caller's */
+        size_t len;
+};
 struct mlc_tlog_source {
-        int (*read)(void *userdata, const char *path, size_t max, char **ret, size_t *ret_len,
+        int (*read)(void *userdata, const char *path, size_t max, struct mlc_tlog_file *ret,
                     struct mlc_err *err);
         void *userdata;
 };

@@ -73,23 +73,21 @@ static int compare_tile(void *userdata, const struct mlc_tile *t, const struct m
 
 static int check_row(struct pass *p, uint64_t index, size_t slot, struct mlc_err *err)
 {
-        const void *leaf;
-        size_t len;
-        struct mlc_digest hash;
+        struct mlc_tlog_row row;
         int r;
 
         if (p->v->row == NULL)
                 return 0;
-        r = p->v->row(p->v->userdata, index, &leaf, &len, &hash, err);
+        r = p->v->row(p->v->userdata, index, &row, err);
         if (r == MLC_E_NOT_FOUND)
                 return mlc_tlog_found(p->finding, index, err,
                                       "entry %llu has no row in the database",
                                       (unsigned long long)index);
         if (r < 0)
                 return r;
-        if (len == p->entries.bundle.entry[slot].len &&
-            memcmp(leaf, p->entries.bundle.entry[slot].data, len) == 0 &&
-            mlc_digest_equal(&hash, &p->leaves[slot]))
+        if (row.len == p->entries.bundle.entry[slot].len &&
+            memcmp(row.leaf, p->entries.bundle.entry[slot].data, row.len) == 0 &&
+            mlc_digest_equal(&row.hash, &p->leaves[slot]))
                 return 0;
         return mlc_tlog_found(p->finding, index, err,
                               "the row of entry %llu in the database differs from the log",
@@ -119,27 +117,26 @@ static int check_marks(struct pass *p, struct mlc_err *err)
 
 static int check_entry(struct pass *p, uint64_t index, size_t slot, struct mlc_err *err)
 {
-        const unsigned char *data = p->entries.bundle.entry[slot].data;
-        size_t len = p->entries.bundle.entry[slot].len;
-        struct mlc_digest hash;
+        struct mlc_tlog_row entry = {.leaf = p->entries.bundle.entry[slot].data,
+                                     .len = p->entries.bundle.entry[slot].len};
         int r;
 
-        mlc_merkle_leaf(data, len, &hash);
-        if (!mlc_digest_equal(&hash, &p->leaves[slot]))
+        mlc_merkle_leaf(entry.leaf, entry.len, &entry.hash);
+        if (!mlc_digest_equal(&entry.hash, &p->leaves[slot]))
                 return mlc_tlog_found(p->finding, index, err,
                                       "entry %llu does not have the hash that its tile gives",
                                       (unsigned long long)index);
         r = check_row(p, index, slot, err);
         if (r < 0)
                 return r;
-        mlc_merkle_append(&p->frontier, &hash);
-        r = mlc_tiler_append(&p->tiler, &hash, err);
+        mlc_merkle_append(&p->frontier, &entry.hash);
+        r = mlc_tiler_append(&p->tiler, &entry.hash, err);
         if (r < 0)
                 return r;
         r = check_marks(p, err);
         if (r < 0 || p->v->leaf == NULL)
                 return r;
-        r = p->v->leaf(p->v->userdata, index, data, len, &hash, err);
+        r = p->v->leaf(p->v->userdata, index, &entry, err);
         return r < 0 ? found_err(p, index, r, err) : 0;
 }
 
@@ -167,15 +164,15 @@ static int check_bundle(struct pass *p, uint64_t n, struct mlc_err *err)
 
 static int open_checkpoint(struct pass *p, struct mlc_err *err)
 {
-        _cleanup_(free_p) char *note = NULL;
+        struct mlc_tlog_file note = {0};
         const struct mlc_tlog_mark *last;
-        size_t len;
         int r;
 
-        r = p->v->src.read(p->v->src.userdata, "checkpoint", MLC_NOTE_MAX, &note, &len, err);
+        r = p->v->src.read(p->v->src.userdata, "checkpoint", MLC_NOTE_MAX, &note, err);
         if (r < 0)
                 return r;
-        r = mlc_tlog_open_checkpoint(note, len, &p->v->keys, &p->cp, err);
+        r = mlc_tlog_open_checkpoint(note.data, note.len, &p->v->keys, &p->cp, err);
+        free(note.data);
         if (r < 0) {
                 (void)mlc_wrap(err, "the checkpoint");
                 return found_err(p, 0, r, err);

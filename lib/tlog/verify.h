@@ -18,20 +18,26 @@ struct mlc_tlog_mark {
         const char *what; /* "the checkpoint seen last", for the message */
 };
 
+/* An entry: a leaf and its hash. */
+struct mlc_tlog_row {
+        const void *leaf;
+        size_t len;
+        struct mlc_digest hash;
+};
+
 struct mlc_tlog_verify {
         struct mlc_tlog_source src;
         struct mlc_vkeys keys; /* trusted; not asked of the log */
         const struct mlc_tlog_mark *marks; /* ascending by size */
         size_t n_marks;
         /*
-         * Optional. The entry at `index` as another store has it (a database row): *ret_leaf is
+         * Optional. The entry at `index` as another store has it (a database row): ret->leaf is
          * valid until the next call. Asked for 0, 1, 2, …; MLC_E_NOT_FOUND when it is missing.
          */
-        int (*row)(void *userdata, uint64_t index, const void **ret_leaf, size_t *ret_len,
-                   struct mlc_digest *ret_hash, struct mlc_err *err);
+        int (*row)(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err);
         /* Optional: gets each entry once its hash has been checked. MLC_E_VERIFY is a finding. */
-        int (*leaf)(void *userdata, uint64_t index, const void *leaf, size_t len,
-                    const struct mlc_digest *hash, struct mlc_err *err);
+        int (*leaf)(void *userdata, uint64_t index, const struct mlc_tlog_row *row,
+                    struct mlc_err *err);
         void *userdata;
 };
 

@@ -10,31 +10,32 @@
 #include "db/db.h"
 
 /*
- * The transparency log. Rules append entries inside their transaction; the leader sequences, signs and
- * publishes. docs/architecture.md has the leaf.
+ * The transparency log. Rules append entries inside their transaction; the leader sequences, signs
+ * and publishes. docs/architecture.md has the leaf.
  */
 struct audit_entry {
-        const char *action;        /* noun.verb, static: "alias.set" */
-        const char *kind;          /* governed object's kind, static: "alias" */
-        const char *id;            /* its id */
-        const json_t *before;      /* state object before; NULL when it did not exist */
-        const json_t *after;       /* state object after; NULL when it is gone */
-        const json_t *detail;      /* what is not state; NULL for {} */
-        const char *actor;         /* NULL: ctx->principal, or "system" without one */
-        const char *model;         /* "ns/name" for the filter of `audit log --model`, or NULL */
+        const char *action; /* noun.verb, static: "alias.set" */
+        const char *kind; /* governed object's kind, static: "alias" */
+        const char *id; /* its id */
+        const json_t *before; /* state object before; NULL when it did not exist */
+        const json_t *after; /* state object after; NULL when it is gone */
+        const json_t *detail; /* what is not state; NULL for {} */
+        const char *actor; /* NULL: ctx->principal, or "system" without one */
+        const char *model; /* "ns/name" for the filter of `audit log --model`, or NULL */
 };
 
 /*
- * Adds the leaf to the outbox of this transaction and to the projection that `audit log` searches. The receipt
- * is the leaf hash, hex. MLC_E_READ_ONLY when the log refuses writes (database or log older than its signing
- * state), MLC_E_LIMIT when the leaf would pass 65,535 bytes.
+ * Adds the leaf to the outbox of this transaction and to the projection that `audit log` searches.
+ * The receipt is the leaf hash, hex. MLC_E_READ_ONLY when the log refuses writes (database or log
+ * older than its signing state), MLC_E_LIMIT when the leaf would pass 65,535 bytes.
  */
 int audit_append(struct mlc_ctx *ctx, struct db_tx *tx, const struct audit_entry *e,
-                 char ret_leaf_hash[65]) MLC_CHECK;     /* ret_leaf_hash may be NULL */
+                 char ret_leaf_hash[65]) MLC_CHECK; /* ret_leaf_hash may be NULL */
 
 /*
- * Stores a personal value (name, e-mail address, free text) under a fresh salt and gives its commitment
- * "sha256:<hex of SHA256(salt32 || value)>". `subject` is the person (u...) whose erasure deletes it.
+ * Stores a personal value (name, e-mail address, free text) under a fresh salt and gives its
+ * commitment "sha256:<hex of SHA256(salt32 || value)>". `subject` is the person (u...) whose
+ * erasure deletes it.
  */
 int audit_commit_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject, const char *value,
                      char ret_commitment[72]) MLC_CHECK;
@@ -45,33 +46,37 @@ int audit_reveal_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *commitme
 int audit_erase_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject) MLC_CHECK;
 
 /*
- * How replay learns the present state of a kind. `list` returns rows (id text, state json text, ordered by
- * nothing): the same objects that the rules give to audit_append. Registered in app.c, one per kind.
+ * How replay learns the present state of a kind. `list` returns rows (id text, state json text,
+ * ordered by nothing): the same objects that the rules give to audit_append. Registered in app.c,
+ * one per kind.
  */
 struct audit_source {
         const char *kind;
-        const struct db_stmt *list;     /* no parameters */
+        const struct db_stmt *list; /* no parameters */
 };
 
 /*
- * The module, after db_migrate. audit_open makes or loads key and origin, founds the log at first start, and compares
- * database, signing state, files and anchors: what does not fit makes the log read-only with the reason, which is no
- * error. Sets app->audit; after it rules may append. audit_start begins sequencing (the leader's thread).
+ * The module, after db_migrate. audit_open makes or loads key and origin, founds the log at first
+ * start, and compares database, signing state, files and anchors: what does not fit makes the log
+ * read-only with the reason, which is no error. Sets app->audit; after it rules may append.
+ * audit_start begins sequencing (the leader's thread).
  */
 struct audit;
 int audit_open(struct app *app, struct mlc_err *err) MLC_CHECK;
 int audit_start(struct app *app, struct mlc_err *err) MLC_CHECK;
-void audit_stop(struct app *app);      /* ends the thread; reading goes on */
-void audit_close(struct app *app);     /* NULL-safe */
+void audit_stop(struct app *app); /* ends the thread; reading goes on */
+void audit_close(struct app *app); /* NULL-safe */
 
 /* The log's name; constant from audit_open on. */
 const char *audit_origin(const struct app *app);
-/* The server's key: signs checkpoints and commits. Constant from audit_open on (rotation needs a restart). */
+/* The server's key: signs checkpoints and commits. Constant from audit_open on (rotation needs a
+ * restart). */
 const struct mlc_signer *audit_signer(const struct app *app);
 /* For app->hooks.ready: MLC_E_READ_ONLY with the reason. */
 int audit_ready(struct mlc_ctx *ctx) MLC_CHECK;
 
-/* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread. */
+/* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread.
+ */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* The log's name, fixed at first start; lives as long as the module. */

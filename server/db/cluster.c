@@ -151,6 +151,29 @@ int db_cluster_start(struct app *app, struct mlc_err *err)
         return 0;
 }
 
+int db_cluster_attach(struct app *app, struct mlc_err *err)
+{
+        struct db_cluster *c = calloc(1, sizeof(*c));
+        int r;
+
+        assert(app->cluster == NULL);
+        if (c == NULL)
+                abort();
+        c->attached = true;
+        app->cluster = c;
+        r = cluster_account(c, err);
+        if (r == 0) {
+                cluster_paths(c, app->config.data);
+                r = cluster_running_socket(c, err);
+        }
+        if (r < 0) {
+                db_cluster_stop(app);
+                return r;
+        }
+        make_conninfo(c);
+        return 0;
+}
+
 static bool ended_within(struct db_cluster *c, int64_t ms)
 {
         int64_t until = mlc_monotonic_ms() + ms;
@@ -192,7 +215,7 @@ int db_cluster_tend(struct app *app, struct mlc_err *err)
         char words[256];
         int status = 0;
 
-        if (c == NULL)
+        if (c == NULL || c->attached)
                 return 0;
         if (c->pid > 0 && waitpid(c->pid, &status, WNOHANG) == c->pid) {
                 c->pid = 0;

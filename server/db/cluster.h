@@ -14,6 +14,11 @@ struct db_cluster;
  * MLC_E_UNAVAILABLE or MLC_E_CONFLICT (data of another major version) with what to do.
  */
 int db_cluster_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+/*
+ * Uses the cluster that a running server has started; db_cluster_stop leaves it running.
+ * MLC_E_UNAVAILABLE.
+ */
+int db_cluster_attach(struct app *app, struct mlc_err *err) MLC_CHECK;
 /* Fast shutdown, waited for; idempotent. */
 void db_cluster_stop(struct app *app);
 /*

@@ -154,6 +154,12 @@ static int make_socket_dir(struct db_cluster *c, struct mlc_err *err)
         return give_one(path, c, err);
 }
 
+void cluster_paths(struct db_cluster *c, const char *data_dir)
+{
+        (void)snprintf(c->dir, sizeof(c->dir), "%s/postgres", data_dir);
+        (void)snprintf(c->data, sizeof(c->data), "%s/postgres/data", data_dir);
+}
+
 int cluster_directories(struct db_cluster *c, const char *data_dir, struct mlc_err *err)
 {
         struct stat st;
@@ -161,8 +167,7 @@ int cluster_directories(struct db_cluster *c, const char *data_dir, struct mlc_e
 
         if (strlen(data_dir) + 64 > sizeof(c->dir))
                 return mlc_fail(err, MLC_E_LIMIT, "the path of the data directory is too long");
-        (void)snprintf(c->dir, sizeof(c->dir), "%s/postgres", data_dir);
-        (void)snprintf(c->data, sizeof(c->data), "%s/postgres/data", data_dir);
+        cluster_paths(c, data_dir);
         r = mlc_mkdirs(c->dir, 0700, err);
         if (r < 0)
                 return r;

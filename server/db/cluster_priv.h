@@ -15,6 +15,7 @@ struct db_cluster {
         char dir[CLUSTER_PATH_MAX]; /* DIR/postgres */
         char data[CLUSTER_PATH_MAX]; /* DIR/postgres/data */
         char socket_dir[CLUSTER_PATH_MAX];
+        bool attached; /* a running server's: not ours to tend or to stop */
         bool own_socket_dir; /* made for this run: removed at its end */
         char bin[256]; /* where postgres and initdb are */
         char conninfo[2 * CLUSTER_PATH_MAX + 128];
@@ -46,7 +47,12 @@ int cluster_stop_stray(struct db_cluster *c, struct mlc_err *err) MLC_CHECK;
  */
 void cluster_status(const struct db_cluster *c, char *ret, size_t size);
 
+/* The socket directory that a running postmaster of ours wrote down; MLC_E_UNAVAILABLE when none
+ * runs. */
+int cluster_running_socket(struct db_cluster *c, struct mlc_err *err) MLC_CHECK;
+
 /* cluster_init.c: finds the programs and makes the data directory when there is none. */
 int cluster_account(struct db_cluster *c, struct mlc_err *err) MLC_CHECK;
+void cluster_paths(struct db_cluster *c, const char *data_dir);
 int cluster_directories(struct db_cluster *c, const char *data_dir, struct mlc_err *err) MLC_CHECK;
 int cluster_prepare(struct db_cluster *c, struct mlc_err *err) MLC_CHECK;

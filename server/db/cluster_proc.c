@@ -209,7 +209,10 @@ static void pid_file_line(const struct db_cluster *c, int n, char *ret, size_t s
                 p = p == NULL ? NULL : p + 1;
         }
         if (p != NULL)
-                (void)snprintf(ret, size, "%.*s", (int)strcspn(p, "\n "), p);
+                (void)snprintf(ret, size, "%.*s", (int)strcspn(p, "\n"), p);
+        for (size_t len_ret = strlen(ret); len_ret > 0 && ret[len_ret - 1] == ' ';
+             len_ret--) /* the status is padded */
+                ret[len_ret - 1] = '\0';
 }
 
 static pid_t pid_file_pid(const struct db_cluster *c)
@@ -289,5 +292,18 @@ int cluster_stop_stray(struct db_cluster *c, struct mlc_err *err)
         (void)snprintf(path, sizeof(path), "%s/postmaster.pid", c->data);
         if (unlink(path) < 0 && errno != ENOENT)
                 return mlc_fail_errno(err, "remove", path);
+        return 0;
+}
+
+int cluster_running_socket(struct db_cluster *c, struct mlc_err *err)
+{
+        char status[16];
+        pid_t pid = pid_file_pid(c);
+
+        pid_file_line(c, 7, status, sizeof(status));
+        if (pid == 0 || !is_our_postmaster(c, pid) || !mlc_streq(status, "ready"))
+                return mlc_fail(err, MLC_E_UNAVAILABLE,
+                                "the server on this directory is starting or stopping, try again");
+        pid_file_line(c, 4, c->socket_dir, sizeof(c->socket_dir));
         return 0;
 }

@@ -13,9 +13,11 @@
 #include "codec/hex.h"
 #include "store/reclaim.h"
 #include "store/store_internal.h"
+#include "work/work.h"
 
 #define MAKING_MS 60000LL /* a directory so young may still be in the making */
 #define ORPHAN_MS 3600000LL
+#define SWEEP_ARENA (64u << 10)
 
 static int64_t age_ms(const struct timespec *t)
 {
@@ -210,15 +212,30 @@ static int sweep_blobs(struct mlc_ctx *ctx)
         return 0;
 }
 
-int store_reclaim_start(struct mlc_ctx *ctx)
-{
-        /* with an embedded cluster nobody else can be at work on this DIR */
-        return sweep_uploads(ctx, ctx->app->config.postgres == NULL ? 0 : MAKING_MS);
-}
-
-int store_reclaim(struct mlc_ctx *ctx)
+static int sweep(struct mlc_ctx *ctx)
 {
         int r = sweep_uploads(ctx, MAKING_MS);
 
         return r < 0 ? r : sweep_blobs(ctx);
+}
+
+int store_sweep_start(struct app *app, struct mlc_err *err)
+{
+        static const struct work_task task = {
+                .name = "store.sweep",
+                .interval_ms = 3600000,
+                .timeout_ms = 3600000,
+                .leader_only = true,
+                .run = sweep,
+        };
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        int r;
+
+        work_every(app, &task);
+        mlc_ctx_init(&ctx, app, "store.sweep", SWEEP_ARENA, 60000);
+        /* with an embedded cluster nobody else can be at work on this DIR */
+        r = sweep_uploads(&ctx, app->config.postgres == NULL ? 0 : MAKING_MS);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
 }

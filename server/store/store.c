@@ -10,26 +10,26 @@
 #include "auth/auth.h"
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/path.h"
 #include "store/store_internal.h"
 
-static int open_dir(struct mlc_ctx *ctx, const char *below, int *ret)
+static int open_dir(const char *data, const char *below, int *ret, struct mlc_err *err)
 {
-        const char *path = ctx_printf(ctx, "%s/%s", ctx->app->config.data, below);
+        char path[MLC_PATH_MAX + 32];
         int fd, r;
 
-        if (path == NULL)
-                return ctx->err.code;
-        r = mlc_mkdirs(path, 0700, &ctx->err);
+        (void)snprintf(path, sizeof(path), "%s/%s", data, below);
+        r = mlc_mkdirs(path, 0700, err);
         if (r < 0)
                 return r;
         fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
-                return mlc_fail_errno(&ctx->err, "cannot open", path);
+                return mlc_fail_errno(err, "cannot open", path);
         *ret = fd;
         return 0;
 }
 
-int store_new(struct mlc_ctx *ctx, struct store **ret)
+int store_start(struct app *app, struct mlc_err *err)
 {
         struct store *s = calloc(1, sizeof(*s));
         int r;
@@ -37,19 +37,17 @@ int store_new(struct mlc_ctx *ctx, struct store **ret)
         if (s == NULL)
                 abort();
         s->blobs_fd = s->uploads_fd = -1;
-        r = open_dir(ctx, "blobs/sha256", &s->blobs_fd);
+        app->store = s;
+        r = open_dir(app->config.data, "blobs/sha256", &s->blobs_fd, err);
         if (r == 0)
-                r = open_dir(ctx, "uploads", &s->uploads_fd);
-        if (r < 0) {
-                store_free(s);
-                return r;
-        }
-        *ret = s;
-        return 0;
+                r = open_dir(app->config.data, "uploads", &s->uploads_fd, err);
+        return r;
 }
 
-void store_free(struct store *s)
+void store_stop(struct app *app)
 {
+        struct store *s = TAKE_PTR(app->store);
+
         if (s == NULL)
                 return;
         assert(atomic_load(&s->held) == 0);
@@ -82,11 +80,10 @@ int store_open_blob(struct mlc_ctx *ctx, const char *digest, int *ret_fd, uint64
 }
 
 int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const char *digest,
-              bool *ret, uint64_t *ret_size)
+              int64_t *ret_size)
 {
         _cleanup_(db_tx_done) struct db_tx own = {0};
         struct mlc_digest d;
-        int64_t size;
         int r = mlc_digest_parse(digest, &d, &ctx->err);
 
         if (r < 0)
@@ -97,13 +94,7 @@ int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const cha
                 if (r < 0)
                         return r;
         }
-        r = store_db_repo_size(tx, repo, &d, &size);
-        if (r < 0)
-                return r;
-        *ret = size >= 0;
-        if (ret_size != NULL)
-                *ret_size = size >= 0 ? (uint64_t)size : 0;
-        return 0;
+        return store_db_repo_size(tx, repo, &d, ret_size);
 }
 
 int store_read_bytes(struct mlc_ctx *ctx, const char *digest, size_t max, const char **ret,

@@ -24,17 +24,15 @@ struct app;
 #define STORE_UPLOAD_LIFE_MS                                                                       \
         (7 * 86400000LL) /* an upload that nobody touched for so long is removed */
 
-/* Makes the directories below app->config.data. Needs no database. */
-int store_new(struct mlc_ctx *ctx, struct store **ret) MLC_CHECK;
-void store_free(struct store *s); /* no upload may be open; NULL-safe */
+/* Makes the directories below app->config.data, and app->store. Needs no database. */
+int store_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+void store_stop(struct app *app); /* no upload may be open; idempotent */
 /*
- * Removes uploads past their life and what a crash left behind (temporary files, blobs without a
- * row). Safe beside running uploads and other servers on the same DIR. Hourly.
+ * For `serve`, after db and work_init, before requests: removes what unfinished uploads of a crash
+ * left behind, and has it done hourly, together with uploads past their life and blobs without a
+ * row. Safe beside running uploads and other servers on the same DIR.
  */
-int store_reclaim(struct mlc_ctx *ctx) MLC_CHECK;
-/* The quick part of it, at start, before requests are served: what unfinished uploads left behind.
- */
-int store_reclaim_start(struct mlc_ctx *ctx) MLC_CHECK;
+int store_sweep_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 
 /* --- reading --- */
 
@@ -45,11 +43,11 @@ int store_reclaim_start(struct mlc_ctx *ctx) MLC_CHECK;
 int store_open_blob(struct mlc_ctx *ctx, const char *digest, int *ret_fd,
                     uint64_t *ret_size) MLC_CHECK;
 /*
- * Is the blob present in this repository? *ret_size is its size, 0 when absent; may be NULL. tx
+ * *ret_size: the size of the blob when it is present in this repository, -1 when it is not. tx
  * NULL: a transaction of its own.
  */
 int store_has(struct mlc_ctx *ctx, struct db_tx *tx, const char *repo, const char *digest,
-              bool *ret, uint64_t *ret_size) MLC_CHECK;
+              int64_t *ret_size) MLC_CHECK;
 /*
  * A whole small blob in ctx's arena, NUL-terminated (not counted). MLC_E_LIMIT when longer than
  * max, MLC_E_VERIFY when the bytes do not match the digest.

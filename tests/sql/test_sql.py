@@ -26,11 +26,17 @@ STATEMENTS = [(path.name, name, text)
               for path in sorted((ROOT / "server").rglob("*.sql"))
               for name, text, *_ in _sqlgen().parse(path)]
 
+# what PREPARE takes; the others (the table of migrations itself) are run
+PREPARABLE = re.compile(r"\s*(select|insert|update|delete|merge|values|with)\b", re.I)
+
 
 @pytest.fixture(scope="module")
 def migrated(postgres):
     """A database with the whole schema, by name."""
     name = postgres.create()
+    for _, _, text in STATEMENTS:
+        if re.match(r"\s*create table if not exists", text, re.I):
+            postgres.psql(text, name)  # by the runner, before the first migration
     for path in MIGRATIONS:
         postgres.psql(path.read_text(encoding="utf-8"), name)
     yield name
@@ -52,7 +58,8 @@ def test_migrations_leave_transactions_to_the_runner():
 @pytest.mark.parametrize("file, name, text", STATEMENTS,
                          ids=[f"{file}-{name}" for file, name, _ in STATEMENTS])
 def test_statement_is_prepared(postgres, migrated, file, name, text):
-    postgres.psql(f"PREPARE {name} AS {text};", migrated)
+    prepare = f"PREPARE {name} AS " if PREPARABLE.match(text) else ""
+    postgres.psql(f"{prepare}{text};", migrated)
 
 
 @pytest.mark.parametrize("path", PGTAP, ids=[path.stem for path in PGTAP])

@@ -42,8 +42,8 @@ static inline int memlog_emit(void *userdata, const struct mlc_tile *t,
         return 0;
 }
 
-static inline int memlog_read(void *userdata, const char *path, size_t max, char **ret,
-                              size_t *ret_len, struct mlc_err *err)
+static inline int memlog_read(void *userdata, const char *path, size_t max,
+                              struct mlc_tlog_file *ret, struct mlc_err *err)
 {
         struct memlog *m = userdata;
         struct memfile *f = mlc_map_get(&m->files, path);
@@ -52,10 +52,10 @@ static inline int memlog_read(void *userdata, const char *path, size_t max, char
                 return mlc_fail(err, MLC_E_NOT_FOUND, "no '%s'", path);
         if (f->len > max)
                 return mlc_fail(err, MLC_E_LIMIT, "'%s' is too long", path);
-        *ret = malloc(f->len + 1);
-        assert(*ret != NULL);
-        memcpy(*ret, f->data, f->len + 1);
-        *ret_len = f->len;
+        ret->data = malloc(f->len + 1);
+        assert(ret->data != NULL);
+        memcpy(ret->data, f->data, f->len + 1);
+        ret->len = f->len;
         return 0;
 }
 

@@ -147,30 +147,27 @@ struct rows {
         char leaf[32];
 };
 
-static int row(void *userdata, uint64_t index, const void **ret_leaf, size_t *ret_len,
-               struct mlc_digest *ret_hash, struct mlc_err *err)
+static int row(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err)
 {
         struct rows *r = userdata;
 
         if (index == r->missing)
                 return mlc_fail(err, MLC_E_NOT_FOUND, "no row");
         (void)snprintf(r->leaf, sizeof(r->leaf), "entry %llu", (unsigned long long)index);
-        mlc_merkle_leaf(r->leaf, strlen(r->leaf), ret_hash);
+        mlc_merkle_leaf(r->leaf, strlen(r->leaf), &ret->hash);
         if (index == r->bad)
                 r->leaf[0] = 'E';
-        *ret_leaf = r->leaf;
-        *ret_len = strlen(r->leaf);
+        ret->leaf = r->leaf;
+        ret->len = strlen(r->leaf);
         return 0;
 }
 
-static int leaf(void *userdata, uint64_t index, const void *data, size_t len,
-                const struct mlc_digest *hash, struct mlc_err *err)
+static int leaf(void *userdata, uint64_t index, const struct mlc_tlog_row *entry,
+                struct mlc_err *err)
 {
         struct rows *r = userdata;
 
-        (void)data;
-        (void)len;
-        (void)hash;
+        (void)entry;
         r->seen++;
         return index == 77 && r->bad == 78 ? mlc_fail(err, MLC_E_VERIFY, "bad leaf") : 0;
 }

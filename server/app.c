@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "db/cluster.h"
+#include "db/db.h"
+#include "work/work.h"
+
+#define TICK_MS 200
+
+/* Starts in this order and stops in reverse; `stop` accepts what never started. */
+struct module {
+        const char *name;
+        int (*start)(struct app *app, struct mlc_err *err);
+        void (*stop)(struct app *app);
+        enum {
+                FOR_SERVE = 1,
+                FOR_OTHERS = 2,
+                FOR_ALL = 3
+        } use; /* `serve`, the other subcommands */
+};
+
+/* Asks for the lock of DIR: alone with an embedded cluster, shared among servers of one external
+ * database. */
+static int lock_dir(struct app *app, struct mlc_err *err)
+{
+        bool alone = app->config.postgres == NULL;
+        char path[4200], pid[32];
+        _cleanup_(close_fd) int fd = -1;
+        struct mlc_err ignored = {0};
+        size_t len = 0;
+
+        (void)snprintf(path, sizeof(path), "%s/lock", app->config.data);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return mlc_fail_errno(err, "open", path);
+        if (flock(fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
+                if (errno != EWOULDBLOCK)
+                        return mlc_fail_errno(err, "lock", path);
+                if (mlc_read_full(fd, pid, sizeof(pid) - 1, &len, &ignored) < 0)
+                        len = 0;
+                pid[len] = '\0';
+                return mlc_fail(err, MLC_E_CONFLICT, "another mlctld (process %s) runs on '%s'",
+                                len == 0 ? "unknown" : pid, app->config.data);
+        }
+        if (ftruncate(fd, 0) < 0)
+                return mlc_fail_errno(err, "truncate", path);
+        if (alone) {
+                (void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+                if (mlc_write_full(fd, pid, strlen(pid), err) < 0)
+                        return err->code;
+        }
+        app->lock_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int serve_lock(struct app *app, struct mlc_err *err)
+{
+        return lock_dir(app, err);
+}
+
+/* The other subcommands work beside a running server, as its guests. */
+static int open_lock(struct app *app, struct mlc_err *err)
+{
+        int r = lock_dir(app, err);
+
+        if (r == MLC_E_CONFLICT) {
+                mlc_err_clear(err);
+                return 0;
+        }
+        return r;
+}
+
+static void unlock(struct app *app)
+{
+        if (app->lock_fd >= 0)
+                (void)close(app->lock_fd);
+        app->lock_fd = -1;
+}
+
+static int start_cluster(struct app *app, struct mlc_err *err)
+{
+        if (app->config.postgres != NULL)
+                return 0;
+        return app->lock_fd >= 0 ? db_cluster_start(app, err) : db_cluster_attach(app, err);
+}
+
+static int make_tasks(struct app *app, struct mlc_err *err)
+{
+        (void)err;
+        work_init(app);
+        return 0;
+}
+
+static const struct module MODULES[] = {
+        {"lock", serve_lock, unlock, FOR_SERVE},
+        {"lock", open_lock, unlock, FOR_OTHERS},
+        {"cluster", start_cluster, db_cluster_stop, FOR_ALL},
+        {"db", db_start, db_stop, FOR_ALL},
+        {"schema", db_migrate, NULL, FOR_SERVE},
+        {"schema", db_migrate_check, NULL, FOR_OTHERS},
+        {"tasks", make_tasks, NULL, FOR_SERVE},
+        {"work", work_start, work_stop, FOR_SERVE},
+};
+
+static void stop_modules(struct app *app, unsigned use)
+{
+        for (size_t i = ARRAY_LEN(MODULES); i-- > 0;)
+                if ((MODULES[i].use & use) != 0 && MODULES[i].stop != NULL)
+                        MODULES[i].stop(app);
+}
+
+static int start_modules(struct app *app, unsigned use, struct mlc_err *err)
+{
+        for (size_t i = 0; i < ARRAY_LEN(MODULES); i++) {
+                int64_t start = mlc_monotonic_ms();
+                int r = (MODULES[i].use & use) != 0 ? MODULES[i].start(app, err) : 0;
+
+                if (r < 0) {
+                        stop_modules(app, use);
+                        return r;
+                }
+                log_debug(NULL, "module.started", KV_STR("name", MODULES[i].name),
+                          KV_INT("ms", mlc_monotonic_ms() - start));
+        }
+        return 0;
+}
+
+int app_open(struct app *app, const struct app_config *config, struct mlc_err *err)
+{
+        *app = (struct app){.config = *config, .lock_fd = -1};
+        return start_modules(app, FOR_OTHERS, err);
+}
+
+void app_close(struct app *app)
+{
+        stop_modules(app, FOR_OTHERS);
+}
+
+/* Until SIGTERM or SIGINT: looks after the cluster and tells systemd that we live. */
+static int main_loop(struct app *app)
+{
+        struct timespec tick = {.tv_nsec = TICK_MS * 1000000};
+        uint64_t watchdog_us = 0;
+        int64_t next_ping = 0;
+        sigset_t wanted;
+
+        (void)sigemptyset(&wanted);
+        (void)sigaddset(&wanted, SIGTERM);
+        (void)sigaddset(&wanted, SIGINT);
+        (void)sigaddset(&wanted, SIGHUP);
+        (void)sd_watchdog_enabled(0, &watchdog_us);
+        for (;;) {
+                struct mlc_err err = {0};
+                int sig = sigtimedwait(&wanted, NULL, &tick);
+
+                if (sig == SIGTERM || sig == SIGINT)
+                        return sig;
+                if (db_cluster_tend(app, &err) < 0)
+                        mlc_log_err(MLC_LOG_ERROR, NULL, "db.cluster_restart", &err);
+                if (watchdog_us > 0 && mlc_monotonic_ms() >= next_ping) {
+                        (void)sd_notify(0, "WATCHDOG=1");
+                        next_ping = mlc_monotonic_ms() + (int64_t)(watchdog_us / 2000);
+                }
+        }
+}
+
+int app_serve(const struct app_config *config, struct mlc_err *err)
+{
+        struct app app = {.config = *config, .lock_fd = -1};
+        int64_t start = mlc_monotonic_ms();
+        int sig;
+        int r;
+
+        r = start_modules(&app, FOR_SERVE, err);
+        if (r < 0)
+                return r;
+        log_info(NULL, "server.ready", KV_INT("pid", getpid()),
+                 KV_INT("ms", mlc_monotonic_ms() - start));
+        (void)sd_notify(0, "READY=1");
+        sig = main_loop(&app);
+        (void)sd_notify(0, "STOPPING=1");
+        log_info(NULL, "server.stopping", KV_INT("signal", sig));
+        stop_modules(&app, FOR_SERVE);
+        log_info(NULL, "server.stopped", KV_INT("signal", sig));
+        return 0;
+}

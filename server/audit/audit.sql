@@ -1,0 +1,74 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Statements of server/audit.
+
+-- name: audit_origin_get
+select log_id, origin, state::text from audit_origin order by log_id desc limit 1
+
+-- name: audit_origin_insert
+insert into audit_origin (log_id, origin, state) values ($1, $2, $3::jsonb)
+
+-- name: audit_origin_update
+update audit_origin set state = $2::jsonb where log_id = $1
+
+-- name: audit_origin_states
+select origin, state::text from audit_origin
+
+-- name: audit_anchor_states
+select oid, state::text from audit_anchor
+
+-- name: audit_head_get
+select log_id, size, root, frontier, epoch from audit_head where id = 0
+
+-- name: audit_head_lock
+select log_id, size, root, frontier, epoch from audit_head where id = 0 for update
+
+-- name: audit_head_insert
+insert into audit_head (id, log_id, size, root, frontier, epoch) values (0, $1, $2, $3, $4, $5)
+
+-- name: audit_head_update
+update audit_head set log_id = $1, size = $2, root = $3, frontier = $4, epoch = $5 where id = 0
+
+-- name: audit_outbox_insert
+insert into audit_outbox (leaf, leaf_hash, actor, action, kind, object_id, model, time)
+values ($1, $2, $3, $4, $5, $6, $7, $8::timestamptz)
+
+-- name: audit_outbox_any
+select exists (select from audit_outbox)
+
+-- name: audit_outbox_list
+select leaf, leaf_hash from audit_outbox order by id
+
+-- name: audit_sequence
+-- Moves at most 4096 rows, of at most 16 MiB together, from the outbox to the log $1 at $2, $2 + 1, …
+with chosen as (
+        select id from (
+                select id, sum(length(leaf)) over (order by id) - length(leaf) as before
+                from (select id, leaf from audit_outbox order by id limit 4096) o
+        ) t where before < 16777216
+), gone as (
+        delete from audit_outbox where id in (select id from chosen) returning *
+), numbered as (
+        select *, $2::bigint + row_number() over (order by id) - 1 as idx from gone
+), logged as (
+        insert into audit_log (log_id, idx, leaf, leaf_hash)
+        select $1::integer, idx, leaf, leaf_hash from numbered
+), searchable as (
+        insert into audit_search (log_id, idx, actor, action, kind, object_id, model, time)
+        select $1::integer, idx, actor, action, kind, object_id, model, time from numbered
+)
+select idx, leaf_hash from numbered order by idx
+
+-- name: audit_leaves
+select idx, leaf, leaf_hash from audit_log where log_id = $1 and idx >= $2 order by idx limit $3::bigint
+
+-- name: audit_checkpoint_insert
+insert into audit_checkpoint (log_id, size, root, note) values ($1, $2, $3, $4) on conflict do nothing
+
+-- name: audit_pii_insert
+insert into audit_pii (commitment, subject, salt, value) values ($1, $2, $3, $4)
+
+-- name: audit_pii_get
+select value from audit_pii where commitment = $1
+
+-- name: audit_pii_erase
+delete from audit_pii where subject = $1

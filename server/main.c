@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "app.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "config.h"
+
+enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
+
+struct command {
+        const char *name, *help;
+        int n_positional; /* exactly */
+        bool create; /* makes DIR */
+        int (*run)(const struct app_config *config, const struct config_args *args,
+                   struct mlc_err *err);
+};
+
+static int run_serve(const struct app_config *config, const struct config_args *args,
+                     struct mlc_err *err)
+{
+        (void)args;
+        return app_serve(config, err);
+}
+
+static const struct command COMMANDS[] = {
+        {"serve", "run the server until SIGTERM", 0, true, run_serve},
+};
+
+static void print_help(FILE *f)
+{
+        (void)fprintf(f, "usage: mlctld COMMAND --data DIR [OPTION]...\n\ncommands:\n");
+        for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+                (void)fprintf(f, "  %-22s %s\n", COMMANDS[i].name, COMMANDS[i].help);
+        (void)fprintf(f, "\noptions (flags win over the environment, that over the file):\n");
+        config_print_help(f);
+        (void)fprintf(f, "\nmlctld --version, mlctld --help\n");
+}
+
+static void print_man(FILE *f)
+{
+        (void)fprintf(f,
+                      ".Dd $Mdocdate$\n.Dt MLCTLD 8\n.Os\n.Sh NAME\n.Nm mlctld\n"
+                      ".Nd control plane and registry for machine learning models\n.Sh SYNOPSIS\n");
+        for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+                (void)fprintf(f, ".Nm\n.Cm %s\n.Fl Fl data Ar DIR\n.Op Ar options\n",
+                              COMMANDS[i].name);
+        (void)fprintf(f, ".Sh DESCRIPTION\n.Bl -tag -width Ds\n");
+        for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+                (void)fprintf(f, ".It Cm %s\n%s.\n", COMMANDS[i].name, COMMANDS[i].help);
+        (void)fprintf(f, ".El\n.Sh OPTIONS\nFlags win over the environment, that over the file.\n");
+        config_print_man(f);
+        (void)fprintf(f, ".Sh EXIT STATUS\n0 when stopped by a signal after a drain, 1 when the "
+                         "start is refused or a "
+                         "check fails, 2 for wrong usage.\n");
+}
+
+static int say(const struct mlc_err *err)
+{
+        (void)fprintf(stderr, "mlctld: %s\n", err->msg);
+        return err->code == MLC_E_USAGE ? EXIT_USAGE : EXIT_REFUSED;
+}
+
+static int run(const struct command *command, int argc, char *argv[])
+{
+        struct app_config config = {0};
+        struct config_args args;
+        struct mlc_err err = {0};
+        int r;
+
+        r = config_read(argc, argv, command->create, &config, &args, &err);
+        if (r < 0)
+                return say(&err);
+        if (args.n_positional != command->n_positional)
+                r = mlc_fail(&err, MLC_E_USAGE,
+                             "%s takes %d arguments beside options, %d were given", command->name,
+                             command->n_positional, args.n_positional);
+        else
+                r = command->run(&config, &args, &err);
+        config_done(&config);
+        return r < 0 ? say(&err) : 0;
+}
+
+/* Signals are for the main thread, which asks for them; threads inherit the mask. */
+static void set_signals(void)
+{
+        sigset_t blocked;
+
+        (void)sigemptyset(&blocked);
+        (void)sigaddset(&blocked, SIGTERM);
+        (void)sigaddset(&blocked, SIGINT);
+        (void)sigaddset(&blocked, SIGHUP);
+        (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
+        (void)signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char *argv[])
+{
+        (void)umask(077);
+        if (argc < 2) {
+                print_help(stderr);
+                return EXIT_USAGE;
+        }
+        if (mlc_streq(argv[1], "--help") || mlc_streq(argv[1], "help") ||
+            mlc_streq(argv[1], "-h")) {
+                print_help(stdout);
+                return 0;
+        }
+        if (mlc_streq(argv[1], "--version")) {
+                (void)printf("mlctld %s\n", MLC_VERSION);
+                return 0;
+        }
+        if (mlc_streq(argv[1], "--man")) {
+                print_man(stdout);
+                return 0;
+        }
+        set_signals();
+        for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+                if (mlc_streq(argv[1], COMMANDS[i].name))
+                        return run(&COMMANDS[i], argc - 1, argv + 1);
+        (void)fprintf(stderr, "mlctld: unknown command '%s', see mlctld --help\n", argv[1]);
+        return EXIT_USAGE;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log against a real PostgreSQL: append, sequence, publish, and what a start makes of other
+ * stores. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "audit/audit_internal.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "db/cluster.h"
+#include "tlog/verify.h"
+
+#define WRITERS 4
+#define WRITES 300
+
+static struct app app;
+
+static void start(void)
+{
+        struct mlc_err err = {0};
+
+        if (audit_open(&app, &err) < 0 || audit_start(&app, &err) < 0)
+                fail_msg("%s", err.msg);
+}
+
+static void stop(void)
+{
+        audit_stop(&app);
+        audit_close(&app);
+}
+
+static int setup(void **state)
+{
+        static char dir[] = "/tmp/mlctl-test-XXXXXX";
+        struct mlc_err err = {0};
+
+        (void)state;
+        assert_non_null(mkdtemp(dir));
+        app.config.data = dir;
+        app.config.db_connections = 8;
+        if (db_cluster_start(&app, &err) < 0 || db_start(&app, &err) < 0 ||
+            db_migrate(&app, &err) < 0)
+                fail_msg("%s", err.msg);
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        char command[256];
+
+        (void)state;
+        stop();
+        db_stop(&app);
+        db_cluster_stop(&app);
+        (void)snprintf(command, sizeof(command), "rm -rf '%s'", app.config.data);
+        return system(command);
+}
+
+/* Waits at most 10 s. */
+static void wait_published(int64_t size)
+{
+        for (int i = 0; i < 1000 && audit_published_size(&app) < size; i++)
+                mlc_sleep_ms(10);
+        assert_int_equal(audit_published_size(&app), size);
+}
+
+static int append(const char *id, int before, int after)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(json_decref_p) json_t *b = before == 0 ? NULL : json_pack("{si}", "v", before);
+        _cleanup_(json_decref_p) json_t *a = after == 0 ? NULL : json_pack("{si}", "v", after);
+        const struct audit_entry e = {
+                .action = "thing.set", .kind = "thing", .id = id, .before = b, .after = a};
+        char hash[65];
+        int r;
+
+        mlc_ctx_init(&ctx, &app, "test", 1 << 20, 30000);
+        r = db_tx_begin(&ctx, &tx);
+        if (r == 0)
+                r = audit_append(&ctx, &tx, &e, hash);
+        if (r == 0)
+                r = db_tx_commit(&tx);
+        if (r == 0)
+                assert_int_equal(strlen(hash), 64);
+        return r;
+}
+
+static int row_of(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err)
+{
+        struct mlc_ctx *ctx = userdata;
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        const struct audit_range range = {1, index, index + 1};
+        struct audit_rows rows;
+        int r;
+
+        r = db_tx_begin_read(ctx, &tx);
+        if (r == 0)
+                r = audit_db_leaves(ctx, &tx, &range, &rows);
+        if (r < 0) {
+                *err = ctx->err;
+                return r;
+        }
+        *ret = rows.row[0];
+        return 0;
+}
+
+static struct mlc_replay *replay;
+
+static int fold(void *userdata, uint64_t index, const struct mlc_tlog_row *row, struct mlc_err *err)
+{
+        (void)userdata;
+        return mlc_replay_leaf(replay, index, row->leaf, row->len, err);
+}
+
+/* Files, rows and replay agree; gives the size. */
+static uint64_t verify(void)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        struct mlc_tlog_verify v = {.src = mlc_tlog_source_dir(app.audit->dir),
+                                    .keys = {app.audit->keys.vkey, app.audit->keys.n},
+                                    .row = row_of,
+                                    .leaf = fold,
+                                    .userdata = &ctx};
+        struct mlc_tlog_finding f;
+        struct mlc_checkpoint cp;
+        struct mlc_err err = {0};
+
+        mlc_ctx_init(&ctx, &app, "test", 64 << 20, 60000);
+        mlc_replay_free(&replay);
+        replay = mlc_replay_new();
+        if (mlc_tlog_verify(&v, &cp, &f, &err) < 0)
+                fail_msg("%s", err.msg);
+        mlc_replay_free(&replay);
+        return cp.size;
+}
+
+static void the_first_start_founds_the_log(void **state)
+{
+        const char *origin;
+
+        (void)state;
+        start();
+        origin = audit_origin(&app);
+        assert_non_null(strstr(origin, "/log-"));
+        wait_published(1);
+        assert_int_equal(verify(), 1);
+}
+
+static void *writer(void *arg)
+{
+        char id[32];
+
+        for (int i = 0; i < WRITES; i++) {
+                (void)snprintf(id, sizeof(id), "w%d/%d", (int)(intptr_t)arg, i);
+                if (append(id, 0, i + 1) < 0)
+                        return arg;
+        }
+        return NULL;
+}
+
+static void nothing_is_lost_under_concurrent_writers(void **state)
+{
+        pthread_t t[WRITERS];
+        void *failed;
+
+        (void)state;
+        for (intptr_t i = 0; i < WRITERS; i++)
+                assert_int_equal(pthread_create(&t[i], NULL, writer, (void *)i), 0);
+        for (int i = 0; i < WRITERS; i++) {
+                assert_int_equal(pthread_join(t[i], &failed), 0);
+                assert_null(failed);
+        }
+        wait_published(1 + WRITERS * WRITES);
+        assert_int_equal(verify(), 1 + WRITERS * WRITES);
+}
+
+static void an_isolated_write_is_published_soon(void **state)
+{
+        int64_t from;
+        int64_t size = audit_published_size(&app);
+
+        (void)state;
+        mlc_sleep_ms(600);
+        from = mlc_monotonic_ms();
+        assert_int_equal(append("lone", 0, 1), 0);
+        wait_published(size + 1);
+        assert_true(mlc_monotonic_ms() - from < 450);
+}
+
+static void a_restart_goes_on(void **state)
+{
+        int64_t size = audit_published_size(&app);
+
+        (void)state;
+        stop();
+        start();
+        assert_int_equal(append("lone", 1, 2), 0);
+        wait_published(size + 1);
+        assert_int_equal(verify(), size + 1);
+}
+
+static void copy(const char *from, const char *to)
+{
+        char a[256], b[256];
+        char *data;
+        size_t len;
+        struct mlc_err err = {0};
+
+        (void)snprintf(a, sizeof(a), "%s/log/%s", app.config.data, from);
+        (void)snprintf(b, sizeof(b), "%s/log/%s", app.config.data, to);
+        if (mlc_read_file(a, 1 << 20, &data, &len, &err) < 0 ||
+            mlc_write_file_atomic(b, data, len, 0600, &err) < 0)
+                fail_msg("%s", err.msg);
+        free(data);
+}
+
+/* As after a crash between signing and publishing. */
+static void a_batch_that_a_crash_left_out_is_finished(void **state)
+{
+        int64_t size = audit_published_size(&app);
+
+        (void)state;
+        copy("checkpoint", "../checkpoint.old");
+        assert_int_equal(append("lone", 2, 3), 0);
+        wait_published(size + 1);
+        stop();
+        copy("../checkpoint.old", "checkpoint");
+        start();
+        wait_published(size + 1);
+        assert_int_equal(verify(), size + 1);
+}
+
+static void expect_read_only(const char *why)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+
+        mlc_ctx_init(&ctx, &app, "test", 1 << 20, 1000);
+        start();
+        assert_int_equal(audit_ready(&ctx), MLC_E_READ_ONLY);
+        if (strstr(ctx.err.msg, why) == NULL)
+                fail_msg("'%s' instead of '%s'", ctx.err.msg, why);
+        assert_int_equal(append("never", 0, 1), MLC_E_READ_ONLY);
+        stop();
+}
+
+static void older_files_and_databases_make_it_read_only(void **state)
+{
+        _cleanup_(audit_state_done) struct audit_state s = {0};
+        int64_t size = audit_published_size(&app);
+        char dir[256];
+        struct mlc_err err = {0};
+
+        (void)state;
+        (void)snprintf(dir, sizeof(dir), "%s/log", app.config.data);
+        assert_int_equal(append("lone", 3, 4), 0);
+        wait_published(size + 1);
+        stop();
+        copy("checkpoint", "../checkpoint.new");
+        copy("state", "../state.new");
+        /* two batches behind */
+        copy("../checkpoint.old", "checkpoint");
+        expect_read_only("log is older than its signing state");
+        copy("../checkpoint.new", "checkpoint");
+        /* the database lacks what was signed */
+        assert_int_equal(audit_state_read(dir, &s, &err), 0);
+        s.cp.size++;
+        assert_int_equal(audit_state_write(dir, &s, &err), 0);
+        expect_read_only("database is older than the log");
+        /* it holds something else */
+        s.cp.size--;
+        s.cp.root.b[3] ^= 1;
+        assert_int_equal(audit_state_write(dir, &s, &err), 0);
+        expect_read_only("another history");
+        copy("../checkpoint.old", "state");
+        expect_read_only("damaged");
+        (void)snprintf(dir, sizeof(dir), "%s/log/state", app.config.data);
+        assert_int_equal(unlink(dir), 0);
+        expect_read_only("log is older than its signing state");
+        copy("../state.new", "state");
+        start();
+        assert_int_equal(append("lone", 4, 5), 0);
+        wait_published(size + 2);
+        assert_int_equal(verify(), size + 2);
+}
+
+static void the_name_is_fixed(void **state)
+{
+        struct mlc_err err = {0};
+
+        (void)state;
+        stop();
+        app.config.origin = "example.org/other";
+        assert_int_equal(audit_open(&app, &err), MLC_E_USAGE);
+        assert_null(app.audit);
+        app.config.origin = NULL;
+        start();
+}
+
+static void personal_values_can_be_erased(void **state)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        char a[72], b[72];
+        const char *value;
+
+        (void)state;
+        mlc_ctx_init(&ctx, &app, "test", 1 << 20, 10000);
+        assert_int_equal(db_tx_begin(&ctx, &tx), 0);
+        assert_int_equal(audit_commit_pii(&ctx, &tx, "u1", "Dana", a), 0);
+        assert_int_equal(audit_commit_pii(&ctx, &tx, "u2", "Dana", b), 0);
+        assert_string_not_equal(a, b);
+        assert_int_equal(audit_reveal_pii(&ctx, &tx, a, &value), 0);
+        assert_string_equal(value, "Dana");
+        assert_int_equal(audit_erase_pii(&ctx, &tx, "u1"), 0);
+        assert_int_equal(audit_reveal_pii(&ctx, &tx, a, &value), 0);
+        assert_null(value);
+        assert_int_equal(audit_reveal_pii(&ctx, &tx, b, &value), 0);
+        assert_non_null(value);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(the_first_start_founds_the_log),
+                cmocka_unit_test(nothing_is_lost_under_concurrent_writers),
+                cmocka_unit_test(an_isolated_write_is_published_soon),
+                cmocka_unit_test(a_restart_goes_on),
+                cmocka_unit_test(a_batch_that_a_crash_left_out_is_finished),
+                cmocka_unit_test(older_files_and_databases_make_it_read_only),
+                cmocka_unit_test(the_name_is_fixed),
+                cmocka_unit_test(personal_values_can_be_erased),
+        };
+
+        return cmocka_run_group_tests(tests, setup, teardown);
+}
