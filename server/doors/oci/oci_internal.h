@@ -26,14 +26,6 @@ bool oci_tag_valid(const char *s);
  * chunks"). */
 bool oci_chunk_range(const char *s, uint64_t *ret_first, uint64_t *ret_last);
 
-enum oci_range { OCI_RANGE_WHOLE, OCI_RANGE_PART, OCI_RANGE_BAD };
-/*
- * Range of a GET (RFC 9110, one range of bytes) on `size` bytes. WHOLE for what is to be ignored:
- * no header, another unit, several ranges, no syntax. BAD: 416; a range that ends before it begins
- * is one too.
- */
-enum oci_range oci_range_parse(const char *s, uint64_t size, uint64_t *ret_off, uint64_t *ret_len);
-
 /* "text/plain" of "Text/Plain; charset=utf-8", lower case, in ctx's arena; NULL for NULL or when
  * the arena is full. */
 const char *oci_media_type(struct mlc_ctx *ctx, const char *content_type);

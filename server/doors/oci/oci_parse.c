@@ -90,46 +90,6 @@ bool oci_chunk_range(const char *s, uint64_t *ret_first, uint64_t *ret_last)
         return true;
 }
 
-static enum oci_range suffix(unsigned long long n, uint64_t size, uint64_t *ret_off,
-                             uint64_t *ret_len)
-{
-        if (n == 0 || size == 0)
-                return OCI_RANGE_BAD;
-        *ret_len = n < size ? n : size;
-        *ret_off = size - *ret_len;
-        return OCI_RANGE_PART;
-}
-
-enum oci_range oci_range_parse(const char *s, uint64_t size, uint64_t *ret_off, uint64_t *ret_len)
-{
-        unsigned long long first, last;
-        const char *dash, *end;
-
-        if (s == NULL || strncmp(s, "bytes=", 6) != 0 || strchr(s, ',') != NULL)
-                return OCI_RANGE_WHOLE;
-        s += 6;
-        end = s + strlen(s);
-        dash = strchr(s, '-');
-        if (dash == NULL)
-                return OCI_RANGE_WHOLE;
-        if (dash == s)
-                return number(dash + 1, end, &last) ? suffix(last, size, ret_off, ret_len)
-                                                    : OCI_RANGE_WHOLE;
-        if (!number(s, dash, &first))
-                return OCI_RANGE_WHOLE;
-        if (dash + 1 == end)
-                last = UINT64_MAX;
-        else if (!number(dash + 1, end, &last))
-                return OCI_RANGE_WHOLE;
-        if (last < first || first >= size)
-                return OCI_RANGE_BAD;
-        if (last >= size)
-                last = size - 1;
-        *ret_off = first;
-        *ret_len = last - first + 1;
-        return OCI_RANGE_PART;
-}
-
 const char *oci_media_type(struct mlc_ctx *ctx, const char *content_type)
 {
         size_t n;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ranges, chunk ranges, digests, tags and media types as the OCI distribution API reads them. */
+/* Chunk ranges, digests, tags and media types as the OCI distribution API reads them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,50 +9,6 @@
 
 #include "base/arena.h"
 #include "doors/oci/oci_internal.h"
-
-static void ranges(void **unused)
-{
-        /* the first six are those of the conformance suite */
-        static const struct {
-                const char *text;
-                uint64_t size;
-                enum oci_range kind;
-                uint64_t off, len;
-        } t[] = {
-                {"bytes=500-1499", 2048, OCI_RANGE_PART, 500, 1000},
-                {"bytes=500-", 2048, OCI_RANGE_PART, 500, 1548},
-                {"bytes=-500", 2048, OCI_RANGE_PART, 1548, 500},
-                {"bytes=2000-5000", 2048, OCI_RANGE_PART, 2000, 48},
-                {"bytes=500-0", 2048, OCI_RANGE_BAD, 0, 0},
-                {"bytes=5000-10000", 2048, OCI_RANGE_BAD, 0, 0},
-                {"bytes=2048-", 2048, OCI_RANGE_BAD, 0, 0},
-                {"bytes=0-0", 2048, OCI_RANGE_PART, 0, 1},
-                {"bytes=-5000", 2048, OCI_RANGE_PART, 0, 2048},
-                {"bytes=-0", 2048, OCI_RANGE_BAD, 0, 0},
-                {"bytes=0-", 0, OCI_RANGE_BAD, 0, 0},
-                {"bytes=-1", 0, OCI_RANGE_BAD, 0, 0},
-                {"bytes=007-8", 2048, OCI_RANGE_PART, 7, 2},
-                {NULL, 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=-", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=0-1,3-4", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=a-b", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=1-2x", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=1--2", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"lines=1-2", 2048, OCI_RANGE_WHOLE, 0, 0},
-                {"bytes=0-99999999999999999999999999", 2048, OCI_RANGE_WHOLE, 0, 0},
-        };
-
-        (void)unused;
-        for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-                uint64_t off = 0, len = 0;
-
-                assert_int_equal(oci_range_parse(t[i].text, t[i].size, &off, &len), t[i].kind);
-                assert_int_equal(off, t[i].off);
-                assert_int_equal(len, t[i].len);
-        }
-}
 
 static void chunk_ranges(void **unused)
 {
@@ -158,9 +114,11 @@ static void media_types(void **unused)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(ranges),  cmocka_unit_test(chunk_ranges),
-                cmocka_unit_test(digests), cmocka_unit_test(digest_errors_name_their_code),
-                cmocka_unit_test(tags),    cmocka_unit_test(media_types),
+                cmocka_unit_test(chunk_ranges),
+                cmocka_unit_test(digests),
+                cmocka_unit_test(digest_errors_name_their_code),
+                cmocka_unit_test(tags),
+                cmocka_unit_test(media_types),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
