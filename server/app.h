@@ -13,11 +13,12 @@ struct metrics_out;
 #define APP_HOOKS_MAX 16
 
 /*
- * What modules offer to /readyz and /metrics: registered by app.c while it starts (one thread, before http_start),
- * called from any thread afterwards.
+ * What modules offer to /readyz and /metrics: registered by app.c while it starts (one thread,
+ * before http_start), called from any thread afterwards.
  */
 struct app_hooks {
-        /* 0, or negative with the reason in ctx->err: the server is not ready, and /readyz shows the reason */
+        /* 0, or negative with the reason in ctx->err: the server is not ready, and /readyz shows
+         * the reason */
         int (*ready[APP_HOOKS_MAX])(struct mlc_ctx *ctx);
         unsigned n_ready;
         /* writes the module's metrics, see http/metrics.h */
@@ -25,44 +26,48 @@ struct app_hooks {
         unsigned n_metrics;
 };
 
-/* The settings of `mlctld serve`; one option table (server/config.c) makes them from flags, environment and file. */
+/* The settings of `mlctld serve`; one option table (server/config.c) makes them from flags,
+ * environment and file. */
 struct app_config {
-        const char *data;              /* DIR, absolute */
-        const char *listen;            /* HOST:PORT */
-        const char *postgres;          /* conninfo, or NULL for the embedded cluster */
-        const char *origin;            /* NULL: the default or the one fixed at first start */
-        bool public_log;               /* --public */
-        int64_t max_connections;       /* hard cap of connections */
-        int64_t db_connections;        /* size of the pool */
+        const char *data; /* DIR, absolute */
+        const char *listen; /* HOST:PORT */
+        const char *postgres; /* conninfo, or NULL for the embedded cluster */
+        const char *origin; /* NULL: the default or the one fixed at first start */
+        bool public_log; /* --public */
+        int64_t max_connections; /* hard cap of connections */
+        int64_t db_connections; /* size of the pool */
 };
 
 /*
- * The composition root: modules in the order in which they start; each is opaque to the others and reached by
- * its own header's functions, which take ctx (ctx->app->MODULE). Only app.c creates and destroys them.
+ * The composition root: modules in the order in which they start; each is opaque to the others and
+ * reached by its own header's functions, which take ctx (ctx->app->MODULE). Only app.c creates and
+ * destroys them.
  */
 struct app {
         struct app_config config;
-        int lock_fd;                    /* DIR/lock; -1 when another server holds it and we are its guest */
-        struct db_cluster *cluster;     /* embedded PostgreSQL, or NULL */
+        int lock_fd; /* DIR/lock; -1 when another server holds it and we are its guest */
+        struct db_cluster *cluster; /* embedded PostgreSQL, or NULL */
         struct db *db;
         struct auth *auth;
         struct audit *audit;
         struct store *store;
         struct registry *registry;
-        struct work *work;              /* leader lock, timers, LISTEN */
+        struct work *work; /* leader lock, timers, LISTEN */
         struct http *http;
         struct app_hooks hooks;
 };
 
 /*
- * mlctld serve: from the lock of DIR to the end, in the main thread with its signals blocked. Returns after SIGTERM or
- * SIGINT and a drain; negative when the start is refused, with one clear line in err.
+ * mlctld serve: from the lock of DIR to the end, in the main thread with its signals blocked.
+ * Returns after SIGTERM or SIGINT and a drain; negative when the start is refused, with one clear
+ * line in err.
  */
 int app_serve(const struct app_config *config, struct mlc_err *err) MLC_CHECK;
 
 /*
- * For the other subcommands: database (the cluster of a server that runs on DIR, else started here), schema checked, the
- * modules loaded without their threads. app_close undoes it and stops what was started here; idempotent.
+ * For the other subcommands: database (the cluster of a server that runs on DIR, else started
+ * here), schema checked, the modules loaded without their threads. app_close undoes it and stops
+ * what was started here; idempotent.
  */
 int app_open(struct app *app, const struct app_config *config, struct mlc_err *err) MLC_CHECK;
 void app_close(struct app *app);
