@@ -390,3 +390,13 @@ int fmt_in_uint(struct fmt_in *in, unsigned bytes, uint64_t *ret)
                 *ret = fmt_le(b, bytes);
         return r;
 }
+
+int fmt_in_at(const struct fmt_in *in, void *buf, size_t len, uint64_t at)
+{
+        if (at >= in->win_off && at - in->win_off <= in->win_len &&
+            len <= in->win_len - (at - in->win_off)) {
+                memcpy(buf, in->win + (at - in->win_off), len);
+                return 0;
+        }
+        return fmt_pread(in->f, in->r, buf, len, at);
+}

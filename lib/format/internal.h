@@ -96,6 +96,9 @@ int fmt_in_bytes(struct fmt_in *in, void *buf, size_t len);
 int fmt_in_skip(struct fmt_in *in, uint64_t len);
 int fmt_in_uint(struct fmt_in *in, unsigned bytes, uint64_t *ret); /* little-endian, 1 to 8 */
 
+/* Bytes somewhere else than at the position: from the window when they are in it. */
+int fmt_in_at(const struct fmt_in *in, void *buf, size_t len, uint64_t at);
+
 int fmt_pread(struct fmt *f, const struct mlc_reader *r, void *buf, size_t len, uint64_t off);
 uint64_t fmt_le(const unsigned char *p, unsigned bytes);
 

@@ -34,7 +34,7 @@ static int is_old_torch(struct pickle *p, uint64_t off)
 
         if (p->r->size - off < sizeof(b))
                 return 0;
-        r = fmt_pread(p->f, p->r, b, sizeof(b), off);
+        r = fmt_in_at(&p->in, b, sizeof(b), off);
         if (r == 0)
                 p->old_torch = b[0] == 0x80 && memcmp(b + 2, OLD_TORCH, sizeof(OLD_TORCH)) == 0;
         return r;
@@ -174,7 +174,7 @@ int pk_text(struct pickle *p, uint64_t v, char buf[PK_NAME_MAX + 1], bool *ret_o
         *ret_ok = false;
         if (pk_kind(v) != PK_STR)
                 return 0;
-        r = fmt_pread(p->f, p->r, buf, len, pk_load(v) >> 10);
+        r = fmt_in_at(&p->in, buf, len, pk_load(v) >> 10);
         if (r < 0)
                 return r;
         buf[len] = '\0';

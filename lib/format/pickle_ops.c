@@ -393,7 +393,7 @@ static int push_string(struct pickle *p, uint64_t at, uint64_t len, bool ascii)
 
         if (len > PK_NAME_MAX || at >= UINT64_C(1) << 50)
                 return pk_push(p, other());
-        r = fmt_pread(p->f, p->r, buf, (size_t)len, at);
+        r = fmt_in_at(&p->in, buf, (size_t)len, at);
         if (r < 0)
                 return r;
         if (!mlc_utf8_valid(buf, (size_t)len))
@@ -415,9 +415,9 @@ static int push_line_string(struct pickle *p, struct arg *a, bool quoted)
 
                 if (len < 2)
                         return pk_fault(p, "string without quotes");
-                r = fmt_pread(p->f, p->r, &q[0], 1, at);
+                r = fmt_in_at(&p->in, &q[0], 1, at);
                 if (r == 0)
-                        r = fmt_pread(p->f, p->r, &q[1], 1, at + len - 1);
+                        r = fmt_in_at(&p->in, &q[1], 1, at + len - 1);
                 if (r < 0)
                         return r;
                 if (q[0] != q[1] || (q[0] != '\'' && q[0] != '"'))
@@ -438,9 +438,9 @@ static int push_bytes(struct pickle *p, unsigned length_bytes)
         int r = read_data(p, length_bytes, &a);
 
         if (r == 0 && a.len >= 3) {
-                r = fmt_pread(p->f, p->r, b, 2, a.at);
+                r = fmt_in_at(&p->in, b, 2, a.at);
                 if (r == 0)
-                        r = fmt_pread(p->f, p->r, &last, 1, a.at + a.len - 1);
+                        r = fmt_in_at(&p->in, &last, 1, a.at + a.len - 1);
                 if (r == 0 && b[0] == 0x80 && b[1] >= 2 && b[1] <= 5 && last == '.')
                         r = fmt_unverified(p->f, "bytes at %llu look like a pickle",
                                            (unsigned long long)a.at);
@@ -468,7 +468,7 @@ static int push_long(struct pickle *p, unsigned length_bytes)
                 return r;
         if (a.len > 7)
                 return pk_push(p, other());
-        r = fmt_pread(p->f, p->r, b, (size_t)a.len, a.at);
+        r = fmt_in_at(&p->in, b, (size_t)a.len, a.at);
         if (r < 0)
                 return r;
         if (a.len > 0 && b[a.len - 1] >= 0x80) /* negative */
