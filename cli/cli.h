@@ -14,6 +14,7 @@
  * results to stdout.
  */
 struct cli;
+struct mlc_ref;
 
 struct cli_option {
         const char *name; /* without dashes: "dataset" */
@@ -69,6 +70,9 @@ int cli_connect(struct cli *cli) MLC_CHECK;
 /* The same without needing a token (login, open resources). */
 int cli_connect_anonymous(struct cli *cli, const char *url) MLC_CHECK;
 
+/* The version that a reference names (GET …/versions/REF). */
+int cli_version_get(struct cli *cli, const struct mlc_ref *ref, json_t **ret) MLC_CHECK;
+
 /* out.c */
 
 /*
@@ -104,3 +108,4 @@ const char *out_reset(const struct cli *cli);
 extern const struct cli_command CMD_AUTH[];
 extern const struct cli_command CMD_TOKEN[];
 extern const struct cli_command CMD_KEY[];
+extern const struct cli_command CMD_PUSH[];

@@ -164,7 +164,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata)
         long status = 0;
 
         (void)curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (t->req->sink != NULL && status >= 200 && status < 300) {
+        if (t->req->sink != NULL && (t->req->sink_status != 0 ? status == t->req->sink_status
+                                                              : status >= 200 && status < 300)) {
                 if (t->req->sink(t->req->userdata, data, len) < 0) {
                         t->sink_failed = true;
                         return 0;
@@ -295,6 +296,15 @@ static int transfer_error(struct mlc_client *c, const struct transfer *t, CURLco
                         c->curl_error[0] != '\0' ? c->curl_error : curl_easy_strerror(code));
 }
 
+/* The first code of the list with this status; a refusal without one of its own is INVALID. */
+static int code_of_status(int status)
+{
+        for (int i = 0; i < MLC_EI_COUNT; i++)
+                if (mlc_error_status(-(i + 1)) == status)
+                        return -(i + 1);
+        return status < 500 ? MLC_E_INVALID : MLC_E_INTERNAL;
+}
+
 static int status_error(struct mlc_client *c, const struct mlc_response *res, struct mlc_err *err)
 {
         static const char prefix[] = "urn:mlctl:error:";
@@ -308,16 +318,8 @@ static int status_error(struct mlc_client *c, const struct mlc_response *res, st
         first = json_array_get(json_object_get(c->problem, "errors"), 0);
         if (type != NULL && mlc_starts_with(type, prefix))
                 code = mlc_error_from_slug(type + strlen(prefix));
-        else if (res->status == 401)
-                code = MLC_E_UNAUTHENTICATED;
-        else if (res->status == 403)
-                code = MLC_E_FORBIDDEN;
-        else if (res->status == 404)
-                code = MLC_E_NOT_FOUND;
-        else if (res->status == 503)
-                code = MLC_E_UNAVAILABLE;
-        else if (res->status < 500)
-                code = MLC_E_INVALID;
+        else
+                code = code_of_status(res->status);
         if (detail == NULL) /* OCI style */
                 detail = json_string_value(json_object_get(first, "message"));
         pointer = json_string_value(json_object_get(first, "pointer"));

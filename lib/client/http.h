@@ -44,6 +44,7 @@ struct mlc_request {
          * 2xx, into a callback. */
         size_t reply_max;
         int (*sink)(void *userdata, const void *data, size_t len); /* negative stops */
+        int sink_status; /* only a reply with this status goes to the sink; 0: every 2xx */
         void *userdata; /* for sink and progress */
         mlc_progress progress;
         bool allow_error; /* statuses >= 400 are returned like others instead of failing */
