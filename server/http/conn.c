@@ -180,9 +180,9 @@ static struct MHD_Response *make_response(struct http_request *r)
         char *own = NULL;
         size_t len = 0;
 
-        if (reply->kind == REPLY_FILE && reply->file_len > 0)
-                return MHD_create_response_from_fd_at_offset64(reply->file_len, TAKE_FD(reply->fd),
-                                                               reply->file_off);
+        if (reply->kind == REPLY_FILE && reply->file.len > 0)
+                return MHD_create_response_from_fd_at_offset64(
+                        reply->file.len, TAKE_FD(reply->file.fd), reply->file.off);
         if (reply->kind != REPLY_FILE && reply_render(reply, &data, &len, &own) < 0)
                 return NULL;
         return MHD_create_response_from_buffer(len, (void *)(uintptr_t)data,

@@ -16,13 +16,21 @@
 struct http_reply;
 
 void http_reply_json(struct http_reply *r, int status, json_t *steal_body);
-/* The bytes are copied into the request's arena when `copy`, else borrowed until the reply is sent.
- */
+/* The bytes are copied into the request's arena. */
 void http_reply_bytes(struct http_reply *r, int status, const char *content_type, const void *data,
-                      size_t len, bool copy);
-/* Sends len bytes of fd from off (sendfile); takes the descriptor. */
-void http_reply_file(struct http_reply *r, int status, const char *content_type, int fd,
-                     uint64_t off, uint64_t len);
+                      size_t len);
+/* The bytes are borrowed until the reply is sent: of the arena, or static. */
+void http_reply_borrowed(struct http_reply *r, int status, const char *content_type,
+                         const void *data, size_t len);
+
+struct http_file {
+        int fd; /* taken */
+        uint64_t off, len;
+};
+
+/* Sends part of a file (sendfile). */
+void http_reply_file(struct http_reply *r, int status, const char *content_type,
+                     const struct http_file *file);
 void http_reply_empty(struct http_reply *r, int status);
 /* Copied. Later values of the same name are added, not replaced. */
 void http_reply_header(struct http_reply *r, const char *name, const char *value);

@@ -4,6 +4,7 @@
 /* Who may take how much of the server. README.md says why. */
 #define HTTP_HEAD_MS_MAX                                                                           \
         15000 /* from connecting, or from the last reply, to the end of a request's head */
+#define HTTP_PATIENCE_MS 1000 /* for a head before its connection may be cut to make room */
 #define HTTP_RATE_WINDOW_MS 60000 /* over which a body averages at least HTTP_RATE_MIN */
 #define HTTP_RATE_MIN 1024 /* bytes a second */
 #define HTTP_REQUEST_MS_MAX 30000 /* what a handler may take, its long poll not counted */

@@ -74,6 +74,6 @@ int http_reply_file_ranged(struct mlc_ctx *ctx, struct http_reply *r, const char
                                (unsigned long long)size);
                 http_reply_header(r, "Content-Range", value);
         }
-        http_reply_file(r, part > 0 ? 206 : 200, content_type, fd, off, len);
+        http_reply_file(r, part > 0 ? 206 : 200, content_type, &(struct http_file){fd, off, len});
         return 0;
 }

@@ -6,14 +6,14 @@
 
 void reply_init(struct http_reply *r, struct mlc_ctx *ctx)
 {
-        *r = (struct http_reply){.ctx = ctx, .fd = -1};
+        *r = (struct http_reply){.ctx = ctx, .file = {.fd = -1}};
 }
 
 void reply_reset(struct http_reply *r)
 {
         json_decref(TAKE_PTR(r->json));
-        if (r->fd >= 0)
-                (void)close(TAKE_FD(r->fd));
+        if (r->file.fd >= 0)
+                (void)close(TAKE_FD(r->file.fd));
         r->kind = REPLY_NONE;
         r->data = NULL;
         r->len = 0;
@@ -36,8 +36,8 @@ void http_reply_json(struct http_reply *r, int status, json_t *steal_body)
         r->content_type = "application/json";
 }
 
-void http_reply_bytes(struct http_reply *r, int status, const char *content_type, const void *data,
-                      size_t len, bool copy)
+void http_reply_borrowed(struct http_reply *r, int status, const char *content_type,
+                         const void *data, size_t len)
 {
         reply_reset(r);
         r->status = status;
@@ -45,27 +45,27 @@ void http_reply_bytes(struct http_reply *r, int status, const char *content_type
         r->content_type = content_type;
         r->data = data;
         r->len = len;
-        if (copy && len > 0) {
-                char *own = mlc_arena_alloc(&r->ctx->arena, len, NULL);
-
-                r->failed |= own == NULL;
-                r->len = own != NULL ? len : 0;
-                if (own != NULL)
-                        memcpy(own, data, len);
-                r->data = own;
-        }
 }
 
-void http_reply_file(struct http_reply *r, int status, const char *content_type, int fd,
-                     uint64_t off, uint64_t len)
+void http_reply_bytes(struct http_reply *r, int status, const char *content_type, const void *data,
+                      size_t len)
+{
+        char *own = mlc_arena_alloc(&r->ctx->arena, len, NULL);
+
+        r->failed |= own == NULL;
+        if (own != NULL && len > 0)
+                memcpy(own, data, len);
+        http_reply_borrowed(r, status, content_type, own, own != NULL ? len : 0);
+}
+
+void http_reply_file(struct http_reply *r, int status, const char *content_type,
+                     const struct http_file *file)
 {
         reply_reset(r);
         r->status = status;
         r->kind = REPLY_FILE;
         r->content_type = content_type;
-        r->fd = fd;
-        r->file_off = off;
-        r->file_len = len;
+        r->file = *file;
 }
 
 void http_reply_empty(struct http_reply *r, int status)

@@ -30,8 +30,7 @@ struct http_reply {
         const void *data; /* REPLY_BYTES */
         size_t len;
         json_t *json; /* REPLY_JSON, owned */
-        int fd; /* REPLY_FILE, owned; -1 */
-        uint64_t file_off, file_len;
+        struct http_file file; /* REPLY_FILE, its descriptor owned; -1 */
         struct reply_header headers[HTTP_REPLY_HEADERS_MAX];
         unsigned n_headers;
         bool failed; /* a header or a copy did not fit the arena */

@@ -18,6 +18,9 @@
 
 #define CURSOR_KEY_FILE "keys/cursor.key"
 #define DRAIN_STEP_MS 20
+/* The library's cap closes connections without a word, and counts those that are ending; ours is
+ * below it. */
+#define LIBRARY_CAP(hard) (2 * (hard) + 64)
 
 /* Written beside and linked into place, so that of several servers that start at once one key wins.
  */
@@ -84,6 +87,7 @@ static struct http *http_new(struct app *app, unsigned hard)
         struct http *h = calloc(1, sizeof(*h));
         const struct watch_limits limits = {
                 .soft = hard - (hard / 8 > 4 ? hard / 8 : 4),
+                .hard = hard,
                 .per_address = hard / 2,
         };
 
@@ -120,7 +124,7 @@ int http_start(struct app *app, struct mlc_err *err)
         if (r != 0)
                 return mlc_fail(err, MLC_E_INTERNAL, "starting a thread: %s", strerror(r));
         app->http = h; /* before the first request can arrive */
-        r = http_daemon_start(h, hard, err);
+        r = http_daemon_start(h, LIBRARY_CAP(hard), err);
         if (r < 0) {
                 app->http = NULL;
                 return r;

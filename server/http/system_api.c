@@ -58,7 +58,7 @@ int api_metrics(struct mlc_ctx *ctx, const struct api_metrics_req *req, struct h
         r = mlc_str_check(&out.text, &ctx->err);
         if (r == 0)
                 http_reply_bytes(reply, 200, "text/plain; version=0.0.4; charset=utf-8",
-                                 mlc_str_cstr(&out.text), out.text.len, true);
+                                 mlc_str_cstr(&out.text), out.text.len);
         mlc_str_done(&out.text);
         return r;
 }
@@ -67,6 +67,6 @@ int api_openapi(struct mlc_ctx *ctx, const struct api_openapi_req *req, struct h
 {
         (void)ctx;
         (void)req;
-        http_reply_bytes(reply, 200, "application/json", gen_openapi, gen_openapi_len, false);
+        http_reply_borrowed(reply, 200, "application/json", gen_openapi, gen_openapi_len);
         return 0;
 }

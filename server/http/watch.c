@@ -69,17 +69,20 @@ static void peer_name(struct watch_conn *c, const struct sockaddr *peer)
                     strcmp(c->peer, "::ffff:127.0.0.1") == 0;
 }
 
-/* The one that has kept us waiting longest, of one address or of all. */
+/* The one that has kept us waiting longest, and at least for min_ms; of one address or of all. */
 static struct watch_conn *oldest_waiting(struct watch *w, const struct watch_conn *except,
-                                         const char *peer)
+                                         const char *peer, int64_t min_ms)
 {
+        int64_t since = mlc_monotonic_ms() - min_ms;
         struct watch_conn *found = NULL;
 
-        for (struct watch_conn *c = w->first; c != NULL; c = c->next)
-                if (c != except && !c->cut && c->state == WATCH_HEAD &&
-                    (peer == NULL || strcmp(c->peer, peer) == 0) &&
-                    (found == NULL || c->since_ms < found->since_ms))
+        for (struct watch_conn *c = w->first; c != NULL; c = c->next) {
+                if (c == except || c->cut || c->state != WATCH_HEAD || c->since_ms > since ||
+                    (peer != NULL && strcmp(c->peer, peer) != 0))
+                        continue;
+                if (found == NULL || c->since_ms < found->since_ms)
                         found = c;
+        }
         return found;
 }
 
@@ -92,26 +95,35 @@ static unsigned count_live(const struct watch *w, const char *peer)
         return n;
 }
 
+/*
+ * A head that is on its way gets HTTP_PATIENCE_MS before its place can go to another, unless there
+ * is no other place.
+ */
 static void make_room(struct watch *w, struct watch_conn *c)
 {
         struct watch_conn *victim;
+        unsigned live;
 
         if (!c->exempt && count_live(w, c->peer) > w->limits.per_address) {
-                victim = oldest_waiting(w, c, c->peer);
+                victim = oldest_waiting(w, c, c->peer, HTTP_PATIENCE_MS);
                 c->crowded = victim == NULL;
                 if (victim != NULL)
                         cut(victim, &w->cut_room, "its address has too many connections");
         }
-        if (count_live(w, NULL) > w->limits.soft) {
-                victim = oldest_waiting(w, c, NULL);
+        live = count_live(w, NULL);
+        if (live > w->limits.soft) {
+                victim = oldest_waiting(w, c, NULL, live > w->limits.hard ? 0 : HTTP_PATIENCE_MS);
                 if (victim != NULL)
                         cut(victim, &w->cut_room, "its place is needed");
+                else if (live > w->limits.hard)
+                        cut(c, &w->cut_room, "every place is taken by a request");
         }
 }
 
 struct watch_conn *watch_add(struct watch *w, int fd, const struct sockaddr *peer)
 {
         struct watch_conn *c = calloc(1, sizeof(*c));
+        unsigned dying;
 
         assert(c != NULL);
         c->fd = fd;
@@ -125,7 +137,10 @@ struct watch_conn *watch_add(struct watch *w, int fd, const struct sockaddr *pee
         w->first = c;
         w->n++;
         make_room(w, c);
+        dying = w->n - count_live(w, NULL);
         unlock(w);
+        if (dying > w->limits.soft / 2)
+                mlc_sleep_ms(1); /* the accepting thread: let those that were cut end */
         return c;
 }
 

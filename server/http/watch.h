@@ -40,8 +40,10 @@ struct watch_conn {
 };
 
 struct watch_limits {
-        unsigned soft; /* connections; above it the oldest that awaits a head is cut, or the new one
-                          refused */
+        unsigned soft; /* active requests; with more connections than that, who has waited long is
+                          cut */
+        unsigned hard; /* connections; with more, the longest waiting is cut though it has just come
+                        */
         unsigned per_address;
 };
 

@@ -153,10 +153,14 @@ def function_sizes(tree):
                 yield f"{f.path}:{line}: {name} has {length} lines, at most {FUNCTION_LINES_MAX}"
 
 
+# a library calls these, and says with what
+FOREIGN_SIGNATURES = {("server/http/conn.c", "on_request")}  # MHD_AccessHandlerCallback
+
+
 def parameters(tree):
     for f in tree.c():
         for name, line, _, count in functions(f):
-            if count > PARAMETERS_MAX:
+            if count > PARAMETERS_MAX and (f.path, name) not in FOREIGN_SIGNATURES:
                 yield f"{f.path}:{line}: {name} takes {count} parameters, at most {PARAMETERS_MAX}"
         if f.kind == "h":  # prototypes
             code = _without_macros(f)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes C of the contract: request structs, handler prototypes, the route table and the decode tables.
 
-    apigen.py VERSION OUT.h OUT.c FILE.yaml…
+apigen.py VERSION OUT.h OUT.c FILE.yaml…
 """
+
 import json
 import os
 import re
@@ -18,10 +19,21 @@ KEYWORDS = set(
     " register restrict return short signed sizeof static struct switch typedef union unsigned void volatile"
     " while bool true false asm typeof".split()
 )
-SCALARS = {"string": "const char *", "integer": "int64_t ", "number": "double ", "boolean": "bool ",
-           "raw": "const json_t *"}
-PERMISSIONS = {"open": "API_OPEN", "any": "API_TOKEN", "at": "API_ROLES_AT", "some": "API_ROLES_SOME",
-               "all": "API_ROLES_ALL", "read": "API_READ_AT"}
+SCALARS = {
+    "string": "const char *",
+    "integer": "int64_t ",
+    "number": "double ",
+    "boolean": "bool ",
+    "raw": "const json_t *",
+}
+PERMISSIONS = {
+    "open": "API_OPEN",
+    "any": "API_TOKEN",
+    "at": "API_ROLES_AT",
+    "some": "API_ROLES_SOME",
+    "all": "API_ROLES_ALL",
+    "read": "API_READ_AT",
+}
 
 
 def ident(name):
@@ -90,18 +102,29 @@ class Tables:
                 fields.append(f".enums = {self.enum(node['enum'])}")
         fields.append(f".pattern = {self.pattern(node['pattern']) if 'pattern' in node else -1}")
         if kind == "integer":
-            fields += [f".int_min = {self.integer(node.get('minimum'), 'INT64_MIN', where)}",
-                       f".int_max = {self.integer(node.get('maximum'), 'INT64_MAX', where)}"]
+            fields += [
+                f".int_min = {self.integer(node.get('minimum'), 'INT64_MIN', where)}",
+                f".int_max = {self.integer(node.get('maximum'), 'INT64_MAX', where)}",
+            ]
         if kind == "number":
-            fields += [f".min = {float(node['minimum'])!r}" if "minimum" in node else ".min = -HUGE_VAL",
-                       f".max = {float(node['maximum'])!r}" if "maximum" in node else ".max = HUGE_VAL"]
+            fields += [
+                f".min = {float(node['minimum'])!r}" if "minimum" in node else ".min = -HUGE_VAL",
+                f".max = {float(node['maximum'])!r}" if "maximum" in node else ".max = HUGE_VAL",
+            ]
         if kind == "object":
             struct = "api_" + (snake(name) if name else hint)
             self.object(struct, node, where)
             ctype = f"struct {struct} "
-            count = f"(unsigned)(sizeof(M_{struct}) / sizeof(M_{struct}[0]))" if node.get("properties") else "0"
-            fields += [f".members = M_{struct}" if node.get("properties") else ".members = NULL",
-                       f".n_members = {count}", f".size = sizeof(struct {struct})"]
+            count = (
+                f"(unsigned)(sizeof(M_{struct}) / sizeof(M_{struct}[0]))"
+                if node.get("properties")
+                else "0"
+            )
+            fields += [
+                f".members = M_{struct}" if node.get("properties") else ".members = NULL",
+                f".n_members = {count}",
+                f".size = sizeof(struct {struct})",
+            ]
         if kind in ("array", "map"):
             ctype = self.list(kind, node, hint if not name else snake(name), where, fields)
         text = "{" + ", ".join(fields) + "}"
@@ -123,15 +146,21 @@ class Tables:
         item_kind, ctype, row, nullable = self.schema(inner, hint + "_item", where + "/*")
         if item_kind in ("array", "map") or nullable:
             raise ContractError(f"{where}: elements that are lists or null cannot be decoded")
-        low, high = ("minItems", "maxItems") if kind == "array" else ("minProperties", "maxProperties")
+        low, high = (
+            ("minItems", "maxItems") if kind == "array" else ("minProperties", "maxProperties")
+        )
         if kind == "map":
             struct = "api_entry_" + (item_kind if item_kind != "object" else ctype.split()[1])
             if struct not in self.structs:
                 self.structs[struct] = ["const char *key;", f"{ctype}value;"]
             fields.append(f".item_off = offsetof(struct {struct}, value)")
             ctype = f"struct {struct} "
-        fields += [f".min_len = {node.get(low, 0)}", f".max_len = {node[high]}",
-                   f".item = &{row}", f".size = sizeof({ctype.strip()})"]
+        fields += [
+            f".min_len = {node.get(low, 0)}",
+            f".max_len = {node[high]}",
+            f".item = &{row}",
+            f".size = sizeof({ctype.strip()})",
+        ]
         return ctype
 
     def object(self, struct, node, where):
@@ -157,13 +186,16 @@ class Tables:
 
     def member(self, struct, prefix, name, child, required, where):
         """The declaration of one member and its row; prefix is "path." and the like in request structs."""
-        hint = struct[len("api_"):] + "_" + snake(ident(name))
+        hint = struct[len("api_") :] + "_" + snake(ident(name))
         kind, ctype, row, nullable = self.schema(child, hint, where)
         c = ident(name)
         has = "API_NO_OFFSET"
         if kind in ("array", "map"):
             const = "" if ctype.startswith("const ") and ctype.endswith("*") else "const "
-            lines = [f"{ctype}const *{c};" if not const else f"const {ctype}*{c};", f"unsigned n_{c};"]
+            lines = [
+                f"{ctype}const *{c};" if not const else f"const {ctype}*{c};",
+                f"unsigned n_{c};",
+            ]
             has = f"offsetof(struct {struct}, {prefix}n_{c})"
         elif kind == "object":
             lines = [f"const {ctype}*{c};"]
@@ -173,7 +205,10 @@ class Tables:
                 lines.append(f"bool has_{c};")
                 has = f"offsetof(struct {struct}, {prefix}has_{c})"
         flag = "true" if required else "false"
-        return lines, f"{{{quoted(name)}, &{row}, {flag}, offsetof(struct {struct}, {prefix}{c}), {has}}}"
+        return (
+            lines,
+            f"{{{quoted(name)}, &{row}, {flag}, offsetof(struct {struct}, {prefix}{c}), {has}}}",
+        )
 
 
 def request(tables, op):
@@ -189,11 +224,17 @@ def request(tables, op):
             kind = contract.types(contract.resolve(tables.doc, p["schema"], where)[0], where)[0]
             if kind in ("object", "map", "raw") or (kind == "array" and place == "path"):
                 raise ContractError(f"{where}: cannot be decoded")
-            declared, row = tables.member(struct, place + ".", p["name"], p["schema"], bool(p.get("required")), where)
+            declared, row = tables.member(
+                struct, place + ".", p["name"], p["schema"], bool(p.get("required")), where
+            )
             inner += declared
             rows.append(f"{{API_{place.upper()}, {row}}}")
         if inner:
-            lines.append("struct {\n                " + "\n                ".join(inner) + f"\n        }} {place};")
+            lines.append(
+                "struct {\n                "
+                + "\n                ".join(inner)
+                + f"\n        }} {place};"
+            )
     body, row = op["body"], "NULL"
     if body["kind"] == "json":
         where = op["where"] + ": body"
@@ -214,12 +255,19 @@ def request(tables, op):
 
 
 def segment_rows(op):
-    order = [p["name"] for place in ("path", "query", "header") for p in op["parameters"] if p["in"] == place]
+    order = [
+        p["name"]
+        for place in ("path", "query", "header")
+        for p in op["parameters"]
+        if p["in"] == place
+    ]
     rest = {p["name"] for p in op["parameters"] if p.get("x-rest")}
     rows = []
     for s in op["segments"]:
         if s.startswith("{"):
-            rows.append(f"{{NULL, {order.index(s[1:-1])}, {'true' if s[1:-1] in rest else 'false'}}}")
+            rows.append(
+                f"{{NULL, {order.index(s[1:-1])}, {'true' if s[1:-1] in rest else 'false'}}}"
+            )
         else:
             rows.append(f"{{{quoted(s)}, -1, false}}")
     return "{" + ", ".join(rows) + "}"
@@ -240,21 +288,33 @@ def prototypes(op):
 def wrappers(op):
     name = op["id"]
     if op["body"]["kind"] != "stream":
-        return (f"static int call_{name}(struct mlc_ctx *ctx, const void *req, struct http_reply *reply)\n"
-                f"{{\n        return api_{name}(ctx, req, reply);\n}}\n")
-    return (f"static int open_{name}(struct mlc_ctx *ctx, const void *req, void **ret_sink)\n"
-            f"{{\n        return api_{name}_open(ctx, req, ret_sink);\n}}\n\n"
-            f"static int finish_{name}(struct mlc_ctx *ctx, const void *req, void *sink, struct http_reply *reply)\n"
-            f"{{\n        return api_{name}(ctx, req, sink, reply);\n}}\n")
+        return (
+            f"static int call_{name}(struct mlc_ctx *ctx, const void *req, struct http_reply *reply)\n"
+            f"{{\n        return api_{name}(ctx, req, reply);\n}}\n"
+        )
+    return (
+        f"static int open_{name}(struct mlc_ctx *ctx, const void *req, void **ret_sink)\n"
+        f"{{\n        return api_{name}_open(ctx, req, ret_sink);\n}}\n\n"
+        f"static int finish_{name}(struct mlc_ctx *ctx, const void *req, void *sink, struct http_reply *reply)\n"
+        f"{{\n        return api_{name}(ctx, req, sink, reply);\n}}\n"
+    )
 
 
 def operation_row(op, body_row):
     name, struct, body = op["id"], f"struct api_{op['id']}_req", op["body"]
-    f = {"id": quoted(name), "method": quoted(op["method"]), "path": quoted(op["path"]),
-         "segments": f"R_{name}", "n_segments": len(op["segments"]), "req_size": f"sizeof({struct})",
-         "permission": PERMISSIONS[op["permission"]], "body": f"API_BODY_{body['kind'].upper()}",
-         "body_max": f"UINT64_C({body['max']})", "body_schema": body_row,
-         "off_has_body": "API_NO_OFFSET"}
+    f = {
+        "id": quoted(name),
+        "method": quoted(op["method"]),
+        "path": quoted(op["path"]),
+        "segments": f"R_{name}",
+        "n_segments": len(op["segments"]),
+        "req_size": f"sizeof({struct})",
+        "permission": PERMISSIONS[op["permission"]],
+        "body": f"API_BODY_{body['kind'].upper()}",
+        "body_max": f"UINT64_C({body['max']})",
+        "body_schema": body_row,
+        "off_has_body": "API_NO_OFFSET",
+    }
     if op["parameters"]:
         f["params"], f["n_params"] = f"P_{name}", len(op["parameters"])
     if op["roles"]:
@@ -265,26 +325,46 @@ def operation_row(op, body_row):
         f["off_body"] = f"offsetof({struct}, body)"
     if body["kind"] == "json" and not body["required"]:
         f["off_has_body"] = f"offsetof({struct}, has_body)"
-    for key, flag in (("body_required", body["required"]), ("public_opens", op["public"]), ("audited", op["audited"]),
-                      ("idempotent", op["idempotent"]), ("oci", op["oci"]), ("waits", op["waits"])):
+    for key, flag in (
+        ("body_required", body["required"]),
+        ("public_opens", op["public"]),
+        ("audited", op["audited"]),
+        ("idempotent", op["idempotent"]),
+        ("oci", op["oci"]),
+        ("waits", op["waits"]),
+    ):
         if flag:
             f[key] = "true"
     if body["kind"] == "stream":
-        f.update(open=f"open_{name}", write=f"api_{name}_write", abort=f"api_{name}_abort", finish=f"finish_{name}")
+        f.update(
+            open=f"open_{name}",
+            write=f"api_{name}_write",
+            abort=f"api_{name}_abort",
+            finish=f"finish_{name}",
+        )
     else:
         f["call"] = f"call_{name}"
-    return "        {\n" + "".join(f"                .{k} = {v},\n" for k, v in f.items()) + "        },\n"
+    return (
+        "        {\n"
+        + "".join(f"                .{k} = {v},\n" for k, v in f.items())
+        + "        },\n"
+    )
 
 
 TOP = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Made by apigen.py from include/api/; do not edit. */\n"
 
 
 def header(tables, ops):
-    out = [TOP + "#pragma once\n\n#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n\n"
-           '#include "http/operation.h"\n']
+    out = [
+        TOP + "#pragma once\n\n#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n\n"
+        '#include "http/operation.h"\n'
+    ]
     for name, lines in tables.structs.items():
-        out.append(f"struct {name} {{\n" + "".join(f"        {line}\n" for line in lines) + "};\n"
-                   if lines else f"struct {name} {{\n        char unused;\n}};\n")
+        out.append(
+            f"struct {name} {{\n" + "".join(f"        {line}\n" for line in lines) + "};\n"
+            if lines
+            else f"struct {name} {{\n        char unused;\n}};\n"
+        )
     out += ["\n".join(prototypes(op)) + "\n" for op in ops]
     return "\n".join(out)
 
@@ -292,20 +372,30 @@ def header(tables, ops):
 def document(doc):
     """The JSON text as an array of bytes would be slow to compile; as a string it is one line per 2,000 bytes."""
     text = json.dumps(doc, ensure_ascii=True, separators=(",", ":"))
-    return "\n".join("        " + quoted(text[i: i + 2000]) for i in range(0, len(text), 2000))
+    return "\n".join("        " + quoted(text[i : i + 2000]) for i in range(0, len(text), 2000))
 
 
 def source(doc, tables, ops, bodies):
     out = [TOP + '#include <math.h>\n\n#include "gen/api.h"\n', "\n".join(tables.rows) + "\n"]
     for op in ops:
-        out.append(f"static const struct api_segment R_{op['id']}[] = {segment_rows(op)};\n\n" + wrappers(op))
-    out.append("const struct api_operation gen_operations[] = {\n"
-               + "".join(operation_row(op, bodies[op["id"]]) for op in ops) + "};\n\n"
-               f"const unsigned gen_n_operations = {len(ops)};\n")
+        out.append(
+            f"static const struct api_segment R_{op['id']}[] = {segment_rows(op)};\n\n"
+            + wrappers(op)
+        )
+    out.append(
+        "const struct api_operation gen_operations[] = {\n"
+        + "".join(operation_row(op, bodies[op["id"]]) for op in ops)
+        + "};\n\n"
+        f"const unsigned gen_n_operations = {len(ops)};\n"
+    )
     patterns = "".join(f"        {quoted(p)},\n" for p in tables.patterns)
-    out.append(f"const char *const gen_patterns[] = {{\n{patterns}        NULL,\n}};\n\n"
-               f"const unsigned gen_n_patterns = {len(tables.patterns)};\n")
-    out.append(f"const char gen_openapi[] =\n{document(doc)};\n\nconst size_t gen_openapi_len = sizeof(gen_openapi) - 1;\n")
+    out.append(
+        f"const char *const gen_patterns[] = {{\n{patterns}        NULL,\n}};\n\n"
+        f"const unsigned gen_n_patterns = {len(tables.patterns)};\n"
+    )
+    out.append(
+        f"const char gen_openapi[] =\n{document(doc)};\n\nconst size_t gen_openapi_len = sizeof(gen_openapi) - 1;\n"
+    )
     return "\n".join(out)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads include/api/*.yaml, unites them into one OpenAPI document, and checks what the build relies on."""
+
 import copy
 import os
 import re
@@ -10,14 +11,58 @@ METHODS = ("get", "put", "post", "patch", "delete")
 ROLES = ("contributor", "evaluator", "approver", "operator", "auditor", "admin")
 FORMATS = ("date-time", "sha256-digest", "namespace", "model-name", "alias", "user-name", "uuid")
 OPERATION_KEYS = {
-    "operationId", "summary", "description", "tags", "parameters", "requestBody", "responses", "security",
-    "x-permission", "x-audit", "x-idempotent", "x-body", "x-body-max", "x-problem", "x-wait", "x-public",
+    "operationId",
+    "summary",
+    "description",
+    "tags",
+    "parameters",
+    "requestBody",
+    "responses",
+    "security",
+    "x-permission",
+    "x-audit",
+    "x-idempotent",
+    "x-body",
+    "x-body-max",
+    "x-problem",
+    "x-wait",
+    "x-public",
 }
-PARAMETER_KEYS = {"name", "in", "required", "description", "schema", "style", "explode", "example", "x-rest"}
+PARAMETER_KEYS = {
+    "name",
+    "in",
+    "required",
+    "description",
+    "schema",
+    "style",
+    "explode",
+    "example",
+    "x-rest",
+}
 SCHEMA_KEYS = {
-    "type", "description", "title", "default", "example", "examples", "$comment", "enum", "format", "pattern",
-    "minLength", "maxLength", "minimum", "maximum", "properties", "required", "additionalProperties", "items",
-    "minItems", "maxItems", "minProperties", "maxProperties", "x-raw",
+    "type",
+    "description",
+    "title",
+    "default",
+    "example",
+    "examples",
+    "$comment",
+    "enum",
+    "format",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "x-raw",
 }
 JSON_BODY_MAX = 1 << 20
 BODY_MAX = 1 << 62
@@ -71,10 +116,18 @@ def unite(paths, version):
     """One document out of all files, in the order of their names."""
     united = {
         "openapi": "3.1.0",
-        "info": {"title": "mlctl", "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "info": {
+            "title": "mlctl",
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
         "paths": {},
-        "components": {"securitySchemes": {
-            "token": {"type": "http", "scheme": "bearer"}, "password": {"type": "http", "scheme": "basic"}}},
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic"},
+            }
+        },
         "security": [{"token": []}, {"password": []}],
     }
     for path in sorted(paths, key=os.path.basename):
@@ -125,7 +178,9 @@ def check_refs(doc, node, where):
 def check_pattern(pattern, where):
     """Only what POSIX extended and ECMAScript expressions read alike, and what is anchored."""
     if re.search(r"\\[^.\-/+*?()\[\]{}|^$\\]|\(\?|\[[^\]]*\\|[*+?}][?+]|\[:", pattern):
-        raise ContractError(f"{where}: pattern {pattern} uses what POSIX and ECMAScript do not share")
+        raise ContractError(
+            f"{where}: pattern {pattern} uses what POSIX and ECMAScript do not share"
+        )
     if not (pattern.startswith("^") and pattern.endswith("$")):
         raise ContractError(f"{where}: pattern {pattern} is not anchored by ^ and $")
     if not pattern.isascii():
@@ -144,7 +199,14 @@ def types(schema, where):
     kinds = [kinds] if isinstance(kinds, str) else list(kinds or [])
     nullable = "null" in kinds
     kinds = [k for k in kinds if k != "null"]
-    if len(kinds) != 1 or kinds[0] not in ("string", "integer", "number", "boolean", "object", "array"):
+    if len(kinds) != 1 or kinds[0] not in (
+        "string",
+        "integer",
+        "number",
+        "boolean",
+        "object",
+        "array",
+    ):
         raise ContractError(f"{where}: type {schema.get('type')!r} cannot be decoded")
     if kinds[0] == "object" and isinstance(schema.get("additionalProperties"), dict):
         return "map", nullable
@@ -184,7 +246,9 @@ def check_schema(schema, where):
             raise ContractError(f"{where}: needs additionalProperties: false")
         for name in schema.get("required", []):
             if name not in schema.get("properties", {}):
-                raise ContractError(f"{where}: required member '{name}' is not among the properties")
+                raise ContractError(
+                    f"{where}: required member '{name}' is not among the properties"
+                )
     return kind
 
 
@@ -217,7 +281,9 @@ def permission(op, parameters, where):
         raise ContractError(f"{where}: x-permission is {p!r}")
     if kind in ("read", "at"):
         if at not in ("path", "namespace"):
-            raise ContractError(f"{where}: x-permission asks for namespace '{at}'; it is path, any or all")
+            raise ContractError(
+                f"{where}: x-permission asks for namespace '{at}'; it is path, any or all"
+            )
         if not any(q["in"] == "path" and q["name"] == "namespace" for q in parameters):
             raise ContractError(f"{where}: x-permission needs a path parameter 'namespace'")
     return kind, roles
@@ -227,7 +293,12 @@ def check_audit(op, where):
     audit = op.get("x-audit")
     if audit == "leaf":
         return True
-    if isinstance(audit, dict) and set(audit) == {"none"} and isinstance(audit["none"], str) and audit["none"]:
+    if (
+        isinstance(audit, dict)
+        and set(audit) == {"none"}
+        and isinstance(audit["none"], str)
+        and audit["none"]
+    ):
         return False
     raise ContractError(f"{where}: x-audit is {audit!r}; it is leaf, or none with the reason")
 
@@ -278,7 +349,12 @@ def body_of(doc, op, method, where):
     if set(body.get("content", {})) != {"application/json"}:
         raise ContractError(f"{where}: a decoded body is application/json alone")
     schema = body["content"]["application/json"].get("schema")
-    return {"kind": "json", "required": bool(body.get("required")), "max": limit or JSON_BODY_MAX, "schema": schema}
+    return {
+        "kind": "json",
+        "required": bool(body.get("required")),
+        "max": limit or JSON_BODY_MAX,
+        "schema": schema,
+    }
 
 
 def operations(doc):
@@ -295,7 +371,11 @@ def operations(doc):
             if unknown:
                 raise ContractError(f"{where}: '{sorted(unknown)[0]}' is not known")
             name = op.get("operationId")
-            if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) or name in ids:
+            if (
+                not isinstance(name, str)
+                or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)
+                or name in ids
+            ):
                 raise ContractError(f"{where}: operationId {name!r} is not a new snake_case name")
             ids.add(name)
             if not op.get("responses"):
@@ -306,15 +386,27 @@ def operations(doc):
                 raise ContractError(f"{where}: x-problem is {op['x-problem']!r}")
             idempotent = op.get("x-idempotent", False)
             if idempotent and (method != "post" or kind == "open" or op.get("x-body")):
-                raise ContractError(f"{where}: x-idempotent is for POSTs of a caller with a JSON body")
-            found.append({
-                "id": name, "method": method.upper(), "path": template, "where": where,
-                "segments": segments(template, where), "parameters": parameters,
-                "permission": kind, "roles": roles, "public": bool(op.get("x-public")),
-                "audited": check_audit(op, where), "idempotent": bool(idempotent),
-                "oci": op.get("x-problem") == "oci", "waits": bool(op.get("x-wait")),
-                "body": body_of(doc, op, method, where),
-            })
+                raise ContractError(
+                    f"{where}: x-idempotent is for POSTs of a caller with a JSON body"
+                )
+            found.append(
+                {
+                    "id": name,
+                    "method": method.upper(),
+                    "path": template,
+                    "where": where,
+                    "segments": segments(template, where),
+                    "parameters": parameters,
+                    "permission": kind,
+                    "roles": roles,
+                    "public": bool(op.get("x-public")),
+                    "audited": check_audit(op, where),
+                    "idempotent": bool(idempotent),
+                    "oci": op.get("x-problem") == "oci",
+                    "waits": bool(op.get("x-wait")),
+                    "body": body_of(doc, op, method, where),
+                }
+            )
     check_refs(doc, doc["paths"], "paths")
     check_refs(doc, doc["components"], "components")
     shapes = {}

@@ -135,6 +135,6 @@ int api_oci_referrers(struct mlc_ctx *ctx, const struct api_oci_referrers_req *r
                 return ctx_fail(ctx, MLC_E_INTERNAL, "cannot write the index of referrers");
         if (req->query.artifactType != NULL)
                 http_reply_header(reply, "OCI-Filters-Applied", "artifactType");
-        http_reply_bytes(reply, 200, index_type, text, strlen(text), true);
+        http_reply_bytes(reply, 200, index_type, text, strlen(text));
         return 0;
 }

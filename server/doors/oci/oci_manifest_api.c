@@ -38,7 +38,7 @@ int api_oci_manifest_get(struct mlc_ctx *ctx, const struct api_oci_manifest_get_
         }
         http_reply_header(reply, "Docker-Content-Digest", m.digest);
         http_reply_etag(reply, m.digest);
-        http_reply_file(reply, 200, m.media_type, fd, 0, size);
+        http_reply_file(reply, 200, m.media_type, &(struct http_file){.fd = fd, .len = size});
         return 0;
 }
 

@@ -238,8 +238,7 @@ int api_t_put(struct mlc_ctx *ctx, const struct api_t_put_req *req, struct http_
 
         if (r < 0)
                 return r;
-        http_reply_bytes(reply, 200, "application/octet-stream", req->body.data, req->body.len,
-                         true);
+        http_reply_bytes(reply, 200, "application/octet-stream", req->body.data, req->body.len);
         return 0;
 }
 
