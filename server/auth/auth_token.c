@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "auth/auth_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,6 +201,7 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
                 r = load_principal(ctx, &hash, &p);
                 if (r < 0)
                         return r;
+                assert(p != NULL);
                 auth_cache_put(cache, &hash, epoch, p);
         }
         if (p->token_expires != 0 && p->token_expires <= mlc_now_ms())
