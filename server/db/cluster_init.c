@@ -143,7 +143,9 @@ static int make_socket_dir(struct db_cluster *c, struct mlc_err *err)
 {
         char path[] = "/tmp/mlctl-XXXXXX";
 
-        if (strlen(c->dir) + strlen("/.s.PGSQL." CLUSTER_PORT) <= SOCKET_PATH_MAX) {
+        /* a comma would make it a list of hosts in libpq */
+        if (strlen(c->dir) + strlen("/.s.PGSQL." CLUSTER_PORT) <= SOCKET_PATH_MAX &&
+            strchr(c->dir, ',') == NULL) {
                 (void)snprintf(c->socket_dir, sizeof(c->socket_dir), "%s", c->dir);
                 return 0;
         }
