@@ -92,6 +92,8 @@ struct out_column {
         const char *title, *member;
         enum out_format format;
 };
+/* One value on stdout as a table shows it, without a line end. */
+void out_value(const json_t *v, enum out_format format);
 void out_table(struct cli *cli, const json_t *rows, const struct out_column *columns);
 /* "Title:  value" lines of one object; absent and null members are left out. */
 void out_fields(struct cli *cli, const json_t *j, const struct out_column *fields);
@@ -109,3 +111,6 @@ extern const struct cli_command CMD_AUTH[];
 extern const struct cli_command CMD_TOKEN[];
 extern const struct cli_command CMD_KEY[];
 extern const struct cli_command CMD_PUSH[];
+extern const struct cli_command CMD_MODEL[];
+extern const struct cli_command CMD_ALIAS[];
+extern const struct cli_command CMD_VERSION[];

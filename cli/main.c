@@ -9,7 +9,9 @@
 #include "cli.h"
 #include "config.h"
 
-static const struct cli_command *const TABLES[] = {CMD_AUTH, CMD_TOKEN, CMD_KEY, CMD_PUSH};
+static const struct cli_command *const TABLES[] = {
+        CMD_AUTH, CMD_TOKEN, CMD_KEY, CMD_PUSH, CMD_MODEL, CMD_ALIAS, CMD_VERSION,
+};
 
 static const struct cli_option GLOBAL[] = {
         {"server", "URL", "the server; default MLCTL_SERVER, else the last login", false},

@@ -226,10 +226,19 @@ static void add_formatted(struct mlc_str *s, const json_t *v, enum out_format fo
                 mlc_str_addf(s, "%.10s %.8s", text, text + 11);
         else if (format == OUT_DIGEST && text != NULL && strlen(text) > 19)
                 mlc_str_addf(s, "%.19s", text);
-        else if (format == OUT_LIST)
+        else if (format == OUT_LIST && (json_is_array(v) || json_is_object(v)))
                 add_list(s, v);
         else
                 add_scalar(s, v);
+}
+
+void out_value(const json_t *v, enum out_format format)
+{
+        _cleanup_(mlc_str_done) struct mlc_str s;
+
+        mlc_str_init(&s, TEXT_MAX);
+        add_formatted(&s, v, format);
+        (void)fputs(mlc_str_cstr(&s), stdout);
 }
 
 void out_table(struct cli *cli, const json_t *rows, const struct out_column *columns)
