@@ -16,14 +16,11 @@
  * see README.md for the tables and invariants. Threads: any; each call is one transaction of its
  * own.
  */
-struct registry; /* in app->registry */
-
-/* At start, after db, auth, audit and store. Starts libgit2. */
-int registry_new(struct app *app, struct registry **ret, struct mlc_err *err) MLC_CHECK;
-void registry_free(struct registry *r); /* NULL-safe */
-/* Brings every repository up to the rows (what a crash left out). Once, before requests are served.
- */
-int registry_repair(struct mlc_ctx *ctx) MLC_CHECK;
+/* For every subcommand, before any thread: starts libgit2. Needs nothing. */
+int registry_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+/* For `serve`, after db, store and audit, before requests: brings every repository up to the rows
+ * (what a crash left out). A repository that cannot be is logged, and named by check. */
+int registry_repair(struct app *app, struct mlc_err *err) MLC_CHECK;
 
 #define REGISTRY_MANIFEST_MAX (4u << 20) /* bytes; what `mlctl push` builds stays under 3 MiB */
 #define REGISTRY_CARD_MAX (1u << 20)

@@ -13,8 +13,9 @@
 #include "codec/manifest.h"
 #include "crypto/hash.h"
 
-#define D1 "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03" /* "hello\n"  \
-                                                                                      */
+#define D1                                                                                         \
+        "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03" /* "hello\n"     \
+                                                                                   */
 
 struct fixture {
         struct mlc_arena a;
