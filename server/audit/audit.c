@@ -3,6 +3,7 @@
  */
 #include "audit/audit.h"
 
+#include <assert.h>
 #include <stdarg.h>
 
 #include "audit/audit_internal.h"
@@ -48,6 +49,15 @@ int audit_writable(struct mlc_ctx *ctx)
 int audit_ready(struct mlc_ctx *ctx)
 {
         return audit_writable(ctx);
+}
+
+void audit_add_sources(struct app *app, const struct audit_source *sources, size_t n)
+{
+        struct audit *a = app->audit;
+
+        assert(a->n_sources + n <= AUDIT_SOURCES_MAX);
+        for (size_t i = 0; i < n; i++)
+                a->sources[a->n_sources++] = sources[i];
 }
 
 const char *audit_origin(const struct app *app)

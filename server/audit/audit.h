@@ -75,6 +75,11 @@ const struct mlc_signer *audit_signer(const struct app *app);
 /* For app->hooks.ready: MLC_E_READ_ONLY with the reason. */
 int audit_ready(struct mlc_ctx *ctx) MLC_CHECK;
 
+/* Adds sources to those of the log's own kinds; between audit_open (or audit_attach) and what uses
+ * them. */
+#define AUDIT_SOURCES_MAX 16
+void audit_add_sources(struct app *app, const struct audit_source *sources, size_t n);
+
 /* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread.
  */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;

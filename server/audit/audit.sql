@@ -72,3 +72,37 @@ select value from audit_pii where commitment = $1
 
 -- name: audit_pii_erase
 delete from audit_pii where subject = $1
+
+-- name: audit_snapshot
+set transaction isolation level repeatable read, read only
+
+-- name: audit_entries
+-- Newest first, below the position ($8, $9). $10: everything; else of models, in the namespaces $11 (null: all).
+select s.idx, encode(l.leaf_hash, 'hex'),
+       to_char(s.time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+       s.actor, s.action, s.kind, s.object_id, s.model, convert_from(l.leaf, 'UTF8'), s.log_id
+from audit_search s join audit_log l on l.log_id = s.log_id and l.idx = s.idx
+where ($1::text is null or s.actor = $1) and ($2::text is null or s.action = $2)
+  and ($3::text is null or s.model = $3) and ($4::text is null or s.kind = $4)
+  and ($5::text is null or s.object_id = $5)
+  and ($6::timestamptz is null or s.time >= $6) and ($7::timestamptz is null or s.time < $7)
+  and (s.log_id, s.idx) < ($8::integer, $9::bigint)
+  and ($10::boolean or (s.model is not null
+                        and ($11::text[] is null or split_part(s.model, '/', 1) = any ($11))))
+order by s.log_id desc, s.idx desc limit $12::bigint
+
+-- name: audit_entry_at
+select s.idx, encode(l.leaf_hash, 'hex'),
+       to_char(s.time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+       s.actor, s.action, s.kind, s.object_id, s.model, convert_from(l.leaf, 'UTF8'), s.log_id
+from audit_search s join audit_log l on l.log_id = s.log_id and l.idx = s.idx
+where s.log_id = $1 and s.idx = $2
+
+-- name: audit_index_of
+select log_id, idx from audit_log where leaf_hash = decode($1, 'hex') order by log_id desc, idx desc limit 1
+
+-- name: audit_outbox_has
+select exists (select from audit_outbox where leaf_hash = decode($1, 'hex'))
+
+-- name: audit_outbox_text
+select convert_from(leaf, 'UTF8') from audit_outbox order by id

@@ -16,10 +16,10 @@
 
 #define AUDIT_PATH_MAX 4096
 #define AUDIT_BATCH_MAX 4096 /* rows of one sequencing transaction, see audit_sequence */
+#define AUDIT_KIND_ANCHOR "anchor"
 #define AUDIT_REASON_MAX 256
 #define AUDIT_POLL_MS 100 /* between looks at an outbox that was empty */
 #define AUDIT_PUBLISH_MS 500 /* between checkpoints under load */
-#define AUDIT_LEADER_LOCK 7305812 /* session advisory lock of the sequencer */
 
 /* The log's keys, oldest first; the last one signs commits, all of them sign checkpoints. */
 struct audit_keys {
@@ -34,6 +34,8 @@ struct audit {
         char origin[MLC_KEY_NAME_MAX + 1];
         int64_t log_id;
         struct audit_keys keys;
+        struct audit_source sources[AUDIT_SOURCES_MAX];
+        size_t n_sources;
         atomic_bool read_only;
         char reason[AUDIT_REASON_MAX]; /* written once, before read_only is set */
         pthread_mutex_t lock; /* reason, stop, nudged */
@@ -63,6 +65,8 @@ json_t *audit_log_state(const struct mlc_vkey *vkeys, size_t n, const char *pred
 /* A checkpoint signed by all keys, malloc'ed. */
 int audit_keys_sign(const struct audit_keys *keys, const struct mlc_checkpoint *cp, char **ret_note,
                     struct mlc_err *err) MLC_CHECK;
+/* Appends the commit keys as lines of an allowed signers file, namespace git. */
+void audit_commit_signers(const struct audit *a, struct mlc_str *ret);
 void audit_keys_done(struct audit_keys *keys);
 
 /* state.c */
@@ -142,6 +146,34 @@ struct audit_outbox_row {
 };
 int audit_db_outbox_insert(struct mlc_ctx *ctx, struct db_tx *tx,
                            const struct audit_outbox_row *row) MLC_CHECK;
+
+/* audit_search.c: what the API reads */
+
+/* An entry as found; strings in ctx's arena. */
+struct audit_found {
+        int64_t log_id, index;
+        const char *leaf_hash, *time, *actor, *action, *kind, *id, *model, *leaf;
+};
+struct audit_filter {
+        const char *actor, *action, *model, *kind, *id, *since, *until; /* NULL: any */
+        int64_t before_log, before_index; /* below this position */
+        int64_t limit;
+};
+/* Newest first, as far as ctx->principal may read; at most filter->limit, into ret. */
+int audit_search(struct mlc_ctx *ctx, const struct audit_filter *filter, struct audit_found *ret,
+                 size_t *ret_n) MLC_CHECK;
+/* MLC_E_NOT_FOUND also when the principal may not read it. */
+int audit_entry_at(struct mlc_ctx *ctx, int64_t log_id, int64_t index,
+                   struct audit_found *ret) MLC_CHECK;
+/* Where the leaf stands; MLC_E_NOT_FOUND, *ret_waiting when it is in the outbox. */
+int audit_index_of(struct mlc_ctx *ctx, const char *leaf_hash, int64_t *ret_log, int64_t *ret_index,
+                   bool *ret_waiting) MLC_CHECK;
+/* The .tlog-proof of an entry in ctx's arena; NULL while the checkpoint does not cover it. */
+int audit_prove(struct mlc_ctx *ctx, int64_t log_id, int64_t index, const char **ret) MLC_CHECK;
+/* Writes the JSON lines of GET /api/v1/audit/state to a file without a name; the caller owns it. */
+int audit_state_lines(struct mlc_ctx *ctx, int *ret_fd, uint64_t *ret_len) MLC_CHECK;
+/* DIR/log, or that of a predecessor. */
+void audit_log_dir(const struct audit *a, int64_t log_id, char ret[AUDIT_PATH_MAX]);
 
 /* publish.c */
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "gen/audit.sql.h"
 
 #define BOOT_ARENA (8u << 20)
 #define BOOT_MS 60000
@@ -287,6 +288,11 @@ static int open_locked(struct mlc_ctx *ctx, struct audit *a)
         return open_known(ctx, a, &s, false);
 }
 
+static const struct audit_source own_sources[] = {
+        {MLC_REPLAY_KIND_LOG, &SQL_AUDIT_ORIGIN_STATES},
+        {AUDIT_KIND_ANCHOR, &SQL_AUDIT_ANCHOR_STATES},
+};
+
 int audit_open(struct app *app, struct mlc_err *err)
 {
         _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
@@ -300,6 +306,7 @@ int audit_open(struct app *app, struct mlc_err *err)
         (void)pthread_mutex_init(&a->lock, NULL);
         (void)pthread_cond_init(&a->wake, NULL);
         app->audit = a;
+        audit_add_sources(app, own_sources, ARRAY_LEN(own_sources));
         mlc_ctx_init(&ctx, app, "audit.open", BOOT_ARENA, BOOT_MS);
         r = open_locked(&ctx, a);
         if (r < 0) {

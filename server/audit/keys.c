@@ -9,6 +9,8 @@
 #include "base/io.h"
 #include "codec/hex.h"
 #include "crypto/hash.h"
+#include "crypto/sshkey.h"
+#include "git/git.h"
 
 static void close_dir(DIR **d)
 {
@@ -137,6 +139,20 @@ int audit_keys_sign(const struct audit_keys *keys, const struct mlc_checkpoint *
                 return r;
         *ret_note = mlc_str_take(&note);
         return 0;
+}
+
+void audit_commit_signers(const struct audit *a, struct mlc_str *ret)
+{
+        char name[GIT_IDENTITY_STR];
+        struct mlc_sshkey key;
+
+        for (size_t i = 0; i < a->keys.n; i++) {
+                git_identity(&a->keys.signer[i], name);
+                mlc_sshkey_from_ed25519(a->keys.signer[i].pub, &key);
+                mlc_str_addf(ret, "%s@mlctl namespaces=\"git\" ", name);
+                mlc_sshkey_format(&key, ret);
+                mlc_str_addc(ret, '\n');
+        }
 }
 
 void audit_keys_done(struct audit_keys *keys)

@@ -7,19 +7,19 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "work/work.h"
 
 #define STEP_ARENA (16u << 20)
 #define STEP_MS 30000
 #define HOT_MS 200 /* how long an append is looked for before it is committed */
 #define HOT_POLL_MS 10
-#define RETRY_MS 500
-#define LOCK_CHECK_MS 2000
+#define FOLLOW_MS 50 /* between looks at who leads */
+#define RETRY_MS 500 /* after an error */
 
 struct loop {
         struct audit *a;
-        struct db_lock *lock;
-        struct audit_leader *leader;
-        int64_t hot_until, lock_checked;
+        struct audit_leader *leader; /* NULL while this server does not lead */
+        int64_t hot_until;
 };
 
 /* Sleeps until something is appended here or ms are over; false when the server stops. */
@@ -48,21 +48,13 @@ static bool wait_ms(struct loop *l, int64_t ms)
         return go;
 }
 
-static void drop_lead(struct loop *l)
-{
-        audit_leader_free(&l->leader);
-        db_lock_release(&l->lock);
-}
-
-/* Becomes the leader when nobody is. */
+/* The work module says who leads; the epoch that is taken here fences whoever led before. */
 static int take_lead(struct mlc_ctx *ctx, struct loop *l)
 {
         int r;
 
-        r = db_lock_try(l->a->app, AUDIT_LEADER_LOCK, &l->lock, &ctx->err);
-        if (r < 0 || l->lock == NULL)
-                return r;
-        l->lock_checked = mlc_monotonic_ms();
+        if (!work_is_leader(l->a->app))
+                return 0;
         l->leader = audit_leader_new(l->a);
         r = audit_leader_recover(ctx, l->leader);
         if (r < 0)
@@ -72,16 +64,6 @@ static int take_lead(struct mlc_ctx *ctx, struct loop *l)
         return 0;
 }
 
-static int check_lock(struct mlc_ctx *ctx, struct loop *l)
-{
-        int64_t now = mlc_monotonic_ms();
-
-        if (now - l->lock_checked < LOCK_CHECK_MS)
-                return 0;
-        l->lock_checked = now;
-        return db_lock_check(l->lock, &ctx->err);
-}
-
 /* One round of leading. *ret_wait_ms is how long nothing needs doing. */
 static int lead(struct mlc_ctx *ctx, struct loop *l, int64_t *ret_wait_ms)
 {
@@ -89,9 +71,8 @@ static int lead(struct mlc_ctx *ctx, struct loop *l, int64_t *ret_wait_ms)
         int64_t n, now, due;
         int r;
 
-        r = check_lock(ctx, l);
-        if (r < 0)
-                return r;
+        if (!work_is_leader(l->a->app))
+                return ctx_fail(ctx, MLC_E_PRECONDITION, "this server does not lead any more");
         r = audit_leader_sequence(ctx, leader, &n);
         if (r < 0)
                 return r;
@@ -114,11 +95,11 @@ static int lead(struct mlc_ctx *ctx, struct loop *l, int64_t *ret_wait_ms)
 static int64_t round_of(struct loop *l)
 {
         _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
-        int64_t wait = RETRY_MS;
+        int64_t wait = FOLLOW_MS;
         int r;
 
         if (atomic_load(&l->a->read_only)) {
-                drop_lead(l);
+                audit_leader_free(&l->leader);
                 return RETRY_MS;
         }
         mlc_ctx_init(&ctx, l->a->app, "audit.sequencer", STEP_ARENA, STEP_MS);
@@ -126,10 +107,10 @@ static int64_t round_of(struct loop *l)
         if (r < 0) {
                 mlc_log_err(r == MLC_E_PRECONDITION ? MLC_LOG_INFO : MLC_LOG_WARN, ctx.trace,
                             "log.lead_lost", &ctx.err);
-                drop_lead(l);
+                audit_leader_free(&l->leader);
                 return RETRY_MS;
         }
-        return l->leader != NULL && wait == RETRY_MS ? 1 : wait;
+        return wait;
 }
 
 void *audit_sequencer_main(void *audit)
@@ -139,7 +120,7 @@ void *audit_sequencer_main(void *audit)
 
         while (wait_ms(&l, wait))
                 wait = round_of(&l);
-        drop_lead(&l);
+        audit_leader_free(&l.leader);
         return NULL;
 }
 

@@ -69,6 +69,10 @@ int auth_bootstrap(struct mlc_ctx *ctx, bool *ret_created) MLC_CHECK;
  * DIR/admin-token. */
 int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token) MLC_CHECK;
 
+/* Appends the lines of /keys/allowed_signers for people's keys, namespace approval@mlctl. */
+struct mlc_str;
+int auth_allowed_signers(struct mlc_ctx *ctx, struct mlc_str *ret) MLC_CHECK;
+
 /* The present state of kinds user, role, token and key, for replay. */
 #define AUTH_N_SOURCES 4
 extern const struct audit_source AUTH_SOURCES[AUTH_N_SOURCES];

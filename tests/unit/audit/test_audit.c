@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "db/cluster.h"
 #include "tlog/verify.h"
+#include "work/work.h"
 
 #define WRITERS 4
 #define WRITES 300
@@ -47,6 +48,9 @@ static int setup(void **state)
         if (db_cluster_start(&app, &err) < 0 || db_start(&app, &err) < 0 ||
             db_migrate(&app, &err) < 0)
                 fail_msg("%s", err.msg);
+        work_init(&app);
+        if (work_start(&app, &err) < 0)
+                fail_msg("%s", err.msg);
         return 0;
 }
 
@@ -56,6 +60,7 @@ static int teardown(void **state)
 
         (void)state;
         stop();
+        work_stop(&app);
         db_stop(&app);
         db_cluster_stop(&app);
         (void)snprintf(command, sizeof(command), "rm -rf '%s'", app.config.data);
