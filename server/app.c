@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "audit/audit.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -111,8 +112,11 @@ static const struct module MODULES[] = {
         {"db", db_start, db_stop, FOR_ALL},
         {"schema", db_migrate, NULL, FOR_SERVE},
         {"schema", db_migrate_check, NULL, FOR_OTHERS},
+        {"log", audit_open, audit_close, FOR_SERVE},
+        {"log", audit_attach, audit_close, FOR_OTHERS},
         {"tasks", make_tasks, NULL, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
+        {"sequencer", audit_start, audit_stop, FOR_SERVE},
 };
 
 static void stop_modules(struct app *app, unsigned use)

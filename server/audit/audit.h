@@ -63,6 +63,8 @@ struct audit_source {
  */
 struct audit;
 int audit_open(struct app *app, struct mlc_err *err) MLC_CHECK;
+/* For the other subcommands: the log of the database with its keys, nothing compared or changed. */
+int audit_attach(struct app *app, struct mlc_err *err) MLC_CHECK;
 int audit_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 void audit_stop(struct app *app); /* ends the thread; reading goes on */
 void audit_close(struct app *app); /* NULL-safe */

@@ -106,3 +106,9 @@ select exists (select from audit_outbox where leaf_hash = decode($1, 'hex'))
 
 -- name: audit_outbox_text
 select convert_from(leaf, 'UTF8') from audit_outbox order by id
+
+-- name: audit_anchor_last
+select oid, coalesce(state ->> 'parent', ''), log_id, size from audit_anchor order by seq desc limit 1
+
+-- name: audit_anchor_insert
+insert into audit_anchor (log_id, oid, size, state, bytes) values ($1, $2, $3, $4::jsonb, $5)

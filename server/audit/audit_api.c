@@ -25,6 +25,7 @@ static int reply_log_file(struct mlc_ctx *ctx, struct http_reply *reply, const c
         bool tile = mlc_starts_with(path, "tile/");
         char full[AUDIT_PATH_MAX + MLC_TILE_PATH_MAX];
         _cleanup_(close_fd) int fd = -1;
+        struct http_file file = {0};
         struct stat st;
 
         (void)snprintf(full, sizeof(full), "%s/%s", ctx->app->audit->dir, path);
@@ -35,8 +36,9 @@ static int reply_log_file(struct mlc_ctx *ctx, struct http_reply *reply, const c
                 return mlc_fail_errno(&ctx->err, "open", full);
         http_reply_header(reply, "Cache-Control",
                           tile ? "public, max-age=31536000, immutable" : "no-cache");
-        http_reply_file(reply, 200, tile ? "application/octet-stream" : TEXT, TAKE_FD(fd), 0,
-                        (uint64_t)st.st_size);
+        file.fd = TAKE_FD(fd);
+        file.len = (uint64_t)st.st_size;
+        http_reply_file(reply, 200, tile ? "application/octet-stream" : TEXT, &file);
         return 0;
 }
 
@@ -51,7 +53,7 @@ int api_log_vkey(struct mlc_ctx *ctx, const struct api_log_vkey_req *req, struct
                 mlc_vkey_format(&keys->vkey[i], &text);
                 mlc_str_addc(&text, '\n');
         }
-        http_reply_bytes(reply, 200, TEXT, text.data, text.len, true);
+        http_reply_bytes(reply, 200, TEXT, text.data, text.len);
         return 0;
 }
 
@@ -96,11 +98,11 @@ int api_allowed_signers(struct mlc_ctx *ctx, const struct api_allowed_signers_re
 
         (void)req;
         mlc_str_init(&text, 8u << 20);
-        audit_commit_signers(ctx->app->audit, &text);
+        audit_commit_signers(&ctx->app->audit->keys, ctx->app->audit->keys.n, &text);
         r = auth_allowed_signers(ctx, &text);
         if (r < 0)
                 return r;
-        http_reply_bytes(reply, 200, TEXT, text.data, text.len, true);
+        http_reply_bytes(reply, 200, TEXT, text.data, text.len);
         return 0;
 }
 
@@ -252,14 +254,13 @@ int api_audit_proof(struct mlc_ctx *ctx, const struct api_audit_proof_req *req,
 int api_audit_state(struct mlc_ctx *ctx, const struct api_audit_state_req *req,
                     struct http_reply *reply)
 {
-        uint64_t len;
-        int fd;
+        struct http_file file = {0};
         int r;
 
         (void)req;
-        r = audit_state_lines(ctx, &fd, &len);
+        r = audit_state_lines(ctx, &file.fd, &file.len);
         if (r < 0)
                 return r;
-        http_reply_file(reply, 200, "application/jsonl", fd, 0, len);
+        http_reply_file(reply, 200, "application/jsonl", &file);
         return 0;
 }

@@ -10,6 +10,7 @@
 #include "app.h"
 #include "audit/audit.h"
 #include "crypto/note.h"
+#include "git/git.h"
 #include "tlog/replay.h"
 #include "tlog/source.h"
 #include "tlog/verify.h"
@@ -65,8 +66,8 @@ json_t *audit_log_state(const struct mlc_vkey *vkeys, size_t n, const char *pred
 /* A checkpoint signed by all keys, malloc'ed. */
 int audit_keys_sign(const struct audit_keys *keys, const struct mlc_checkpoint *cp, char **ret_note,
                     struct mlc_err *err) MLC_CHECK;
-/* Appends the commit keys as lines of an allowed signers file, namespace git. */
-void audit_commit_signers(const struct audit *a, struct mlc_str *ret);
+/* Appends the first n commit keys as lines of an allowed signers file, namespace git. */
+void audit_commit_signers(const struct audit_keys *keys, size_t n, struct mlc_str *ret);
 void audit_keys_done(struct audit_keys *keys);
 
 /* state.c */
@@ -177,6 +178,13 @@ void audit_log_dir(const struct audit *a, int64_t log_id, char ret[AUDIT_PATH_MA
 
 /* publish.c */
 
+/* A signed commit that names a checkpoint. */
+struct audit_anchor {
+        char oid[GIT_OID_STR], parent[GIT_OID_STR]; /* "" when there is none */
+        int64_t log_id;
+        struct mlc_checkpoint cp;
+};
+
 /* The leader's view: the database head, the signing state, the files. */
 struct audit_leader {
         struct audit *a;
@@ -186,6 +194,8 @@ struct audit_leader {
         struct mlc_tiler tiler; /* what the files hold */
         struct mlc_str bundle; /* entries since the last full one */
         int64_t published_ms; /* monotonic time of the last checkpoint */
+        struct audit_anchor anchor; /* the last one; its root is not loaded */
+        int64_t anchored_ms;
 };
 struct audit_leader *audit_leader_new(struct audit *a);
 void audit_leader_free(struct audit_leader **l);
@@ -198,6 +208,21 @@ int audit_leader_recover(struct mlc_ctx *ctx, struct audit_leader *l) MLC_CHECK;
 int audit_leader_sequence(struct mlc_ctx *ctx, struct audit_leader *l, int64_t *ret_n) MLC_CHECK;
 /* Signs and publishes what was sequenced. MLC_E_PRECONDITION when another leader took over. */
 int audit_leader_publish(struct mlc_ctx *ctx, struct audit_leader *l) MLC_CHECK;
+
+/* anchors.c */
+
+#define AUDIT_ANCHOR_REF "refs/heads/audit"
+void audit_anchor_path(const struct app *app, char ret[AUDIT_PATH_MAX]);
+int audit_anchor_message(const struct mlc_checkpoint *cp, struct mlc_str *ret,
+                         struct mlc_err *err) MLC_CHECK;
+/* The files of the commit; borrowed from note and signers. */
+void audit_anchor_files(const char *note, const struct mlc_str *signers, struct git_file ret[2]);
+json_t *audit_anchor_state(const struct audit_anchor *a);
+int audit_db_anchor_last(struct mlc_ctx *ctx, struct db_tx *tx, struct audit_anchor *ret) MLC_CHECK;
+bool audit_anchor_due(const struct audit_leader *l);
+int audit_leader_anchor(struct mlc_ctx *ctx, struct audit_leader *l) MLC_CHECK;
+/* Size of this log at the newest anchor in git, 0 when there is none. */
+int audit_anchor_newest(const struct app *app, uint64_t *ret_size, struct mlc_err *err) MLC_CHECK;
 
 /* boot.c */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening the log: founding it at first start, and comparing what database, state and files say. */
+#include <assert.h>
 #include <errno.h>
 
 #include "audit/audit_internal.h"
@@ -64,6 +65,7 @@ int audit_compare(struct audit *a, const struct audit_head *head, const struct a
                   struct mlc_err *err)
 {
         struct mlc_checkpoint cp;
+        uint64_t anchored;
         const char *why;
         int r;
 
@@ -76,6 +78,15 @@ int audit_compare(struct audit *a, const struct audit_head *head, const struct a
         if (r < 0)
                 return r;
         why = disagreement(a, head, s, &cp);
+        if (why == NULL) {
+                r = audit_anchor_newest(a->app, &anchored, err);
+                if (r < 0 && r != MLC_E_VERIFY)
+                        return r;
+                if (r == MLC_E_VERIFY || anchored > s->cp.size)
+                        why = r == 0 ? "log is older than its anchors"
+                                     : "the last anchor is damaged";
+                mlc_err_clear(err);
+        }
         if (why == NULL)
                 return 0;
         audit_halt(a, "%s", why);
@@ -293,11 +304,9 @@ static const struct audit_source own_sources[] = {
         {AUDIT_KIND_ANCHOR, &SQL_AUDIT_ANCHOR_STATES},
 };
 
-int audit_open(struct app *app, struct mlc_err *err)
+static struct audit *audit_new(struct app *app)
 {
-        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
         struct audit *a = calloc(1, sizeof(*a));
-        int r;
 
         if (a == NULL)
                 abort();
@@ -307,13 +316,45 @@ int audit_open(struct app *app, struct mlc_err *err)
         (void)pthread_cond_init(&a->wake, NULL);
         app->audit = a;
         audit_add_sources(app, own_sources, ARRAY_LEN(own_sources));
-        mlc_ctx_init(&ctx, app, "audit.open", BOOT_ARENA, BOOT_MS);
-        r = open_locked(&ctx, a);
+        return a;
+}
+
+int audit_attach(struct app *app, struct mlc_err *err)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        struct audit_origin_row row = {0};
+        struct audit *a = audit_new(app);
+        struct audit_head head;
+        int r;
+
+        mlc_ctx_init(&ctx, app, "audit.attach", BOOT_ARENA, BOOT_MS);
+        r = read_db(&ctx, &row, &head);
+        if (r == 0)
+                r = use_row(&ctx, a, &row);
+        json_decref(row.state);
         if (r < 0) {
                 *err = ctx.err;
                 audit_close(app);
         }
         return r;
+}
+
+int audit_open(struct app *app, struct mlc_err *err)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        struct audit *a = audit_new(app);
+        int r;
+
+        mlc_ctx_init(&ctx, app, "audit.open", BOOT_ARENA, BOOT_MS);
+        r = open_locked(&ctx, a);
+        if (r < 0) {
+                *err = ctx.err;
+                audit_close(app);
+                return r;
+        }
+        assert(app->hooks.n_ready < APP_HOOKS_MAX);
+        app->hooks.ready[app->hooks.n_ready++] = audit_ready;
+        return 0;
 }
 
 void audit_close(struct app *app)

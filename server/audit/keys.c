@@ -141,14 +141,14 @@ int audit_keys_sign(const struct audit_keys *keys, const struct mlc_checkpoint *
         return 0;
 }
 
-void audit_commit_signers(const struct audit *a, struct mlc_str *ret)
+void audit_commit_signers(const struct audit_keys *keys, size_t n, struct mlc_str *ret)
 {
         char name[GIT_IDENTITY_STR];
         struct mlc_sshkey key;
 
-        for (size_t i = 0; i < a->keys.n; i++) {
-                git_identity(&a->keys.signer[i], name);
-                mlc_sshkey_from_ed25519(a->keys.signer[i].pub, &key);
+        for (size_t i = 0; i < n; i++) {
+                git_identity(&keys->signer[i], name);
+                mlc_sshkey_from_ed25519(keys->signer[i].pub, &key);
                 mlc_str_addf(ret, "%s@mlctl namespaces=\"git\" ", name);
                 mlc_sshkey_format(&key, ret);
                 mlc_str_addc(ret, '\n');

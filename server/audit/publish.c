@@ -416,6 +416,9 @@ static int take_epoch(struct mlc_ctx *ctx, struct audit_leader *l)
         r = audit_compare(l->a, &l->head, &l->state, &ctx->err);
         if (r < 0)
                 return r;
+        r = audit_db_anchor_last(ctx, &tx, &l->anchor);
+        if (r < 0)
+                return r;
         l->epoch = (l->head.epoch > l->state.epoch ? l->head.epoch : l->state.epoch) + 1;
         l->head.epoch = l->epoch;
         r = audit_db_head_update(ctx, &tx, &l->head);
@@ -450,6 +453,8 @@ int audit_leader_recover(struct mlc_ctx *ctx, struct audit_leader *l)
         r = probe_rows(l, &ctx->err);
         if (r < 0)
                 return r;
+        if (l->anchor.oid[0] != '\0')
+                l->anchored_ms = mlc_monotonic_ms(); /* as late as it can have been */
         l->state.epoch = l->epoch;
         r = audit_state_write(l->a->dir, &l->state, &ctx->err);
         if (r < 0 || l->state.cp.size == cp.size)

@@ -84,6 +84,11 @@ static int lead(struct mlc_ctx *ctx, struct loop *l, int64_t *ret_wait_ms)
                         return r;
                 now = mlc_monotonic_ms();
         }
+        if (audit_anchor_due(leader) && audit_leader_anchor(ctx, leader) < 0) {
+                /* the log goes on; `mlctld check` and the next anchor find what is wrong */
+                mlc_log_err(MLC_LOG_ERROR, ctx->trace, "log.anchor_failed", &ctx->err);
+                mlc_err_clear(&ctx->err);
+        }
         *ret_wait_ms = now < l->hot_until ? HOT_POLL_MS : AUDIT_POLL_MS;
         if (leader->head.frontier.size > leader->state.cp.size && due > 0 && due < *ret_wait_ms)
                 *ret_wait_ms = due;

@@ -45,6 +45,7 @@ static int setup(void **state)
         assert_non_null(mkdtemp(dir));
         app.config.data = dir;
         app.config.db_connections = 8;
+        assert_int_equal(git_setup(&err), 0);
         if (db_cluster_start(&app, &err) < 0 || db_start(&app, &err) < 0 ||
             db_migrate(&app, &err) < 0)
                 fail_msg("%s", err.msg);
@@ -72,7 +73,7 @@ static void wait_published(int64_t size)
 {
         for (int i = 0; i < 1000 && audit_published_size(&app) < size; i++)
                 mlc_sleep_ms(10);
-        assert_int_equal(audit_published_size(&app), size);
+        assert_true(audit_published_size(&app) >= size);
 }
 
 static int append(const char *id, int before, int after)
@@ -117,14 +118,16 @@ static int row_of(void *userdata, uint64_t index, struct mlc_tlog_row *ret, stru
 }
 
 static struct mlc_replay *replay;
+static uint64_t things; /* leaves of the tests; others are the log's own */
 
 static int fold(void *userdata, uint64_t index, const struct mlc_tlog_row *row, struct mlc_err *err)
 {
         (void)userdata;
+        things += memmem(row->leaf, row->len, "thing.set", 9) != NULL;
         return mlc_replay_leaf(replay, index, row->leaf, row->len, err);
 }
 
-/* Files, rows and replay agree; gives the size. */
+/* Files, rows and replay agree; gives the number of the tests' leaves. */
 static uint64_t verify(void)
 {
         _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
@@ -140,10 +143,19 @@ static uint64_t verify(void)
         mlc_ctx_init(&ctx, &app, "test", 64 << 20, 60000);
         mlc_replay_free(&replay);
         replay = mlc_replay_new();
+        things = 0;
         if (mlc_tlog_verify(&v, &cp, &f, &err) < 0)
                 fail_msg("%s", err.msg);
         mlc_replay_free(&replay);
-        return cp.size;
+        return things;
+}
+
+/* Until that many are under the checkpoint, at most 10 s. Anchors add leaves of their own. */
+static void wait_things(uint64_t n)
+{
+        for (int i = 0; i < 200 && verify() < n; i++)
+                mlc_sleep_ms(50);
+        assert_int_equal(things, n);
 }
 
 static void the_first_start_founds_the_log(void **state)
@@ -155,7 +167,7 @@ static void the_first_start_founds_the_log(void **state)
         origin = audit_origin(&app);
         assert_non_null(strstr(origin, "/log-"));
         wait_published(1);
-        assert_int_equal(verify(), 1);
+        assert_int_equal(verify(), 0);
 }
 
 static void *writer(void *arg)
@@ -182,8 +194,7 @@ static void nothing_is_lost_under_concurrent_writers(void **state)
                 assert_int_equal(pthread_join(t[i], &failed), 0);
                 assert_null(failed);
         }
-        wait_published(1 + WRITERS * WRITES);
-        assert_int_equal(verify(), 1 + WRITERS * WRITES);
+        wait_things(WRITERS * WRITES);
 }
 
 static void an_isolated_write_is_published_soon(void **state)
@@ -201,14 +212,11 @@ static void an_isolated_write_is_published_soon(void **state)
 
 static void a_restart_goes_on(void **state)
 {
-        int64_t size = audit_published_size(&app);
-
         (void)state;
         stop();
         start();
         assert_int_equal(append("lone", 1, 2), 0);
-        wait_published(size + 1);
-        assert_int_equal(verify(), size + 1);
+        wait_things(WRITERS * WRITES + 2);
 }
 
 static void copy(const char *from, const char *to)
@@ -229,17 +237,14 @@ static void copy(const char *from, const char *to)
 /* As after a crash between signing and publishing. */
 static void a_batch_that_a_crash_left_out_is_finished(void **state)
 {
-        int64_t size = audit_published_size(&app);
-
         (void)state;
         copy("checkpoint", "../checkpoint.old");
         assert_int_equal(append("lone", 2, 3), 0);
-        wait_published(size + 1);
+        wait_things(WRITERS * WRITES + 3);
         stop();
         copy("../checkpoint.old", "checkpoint");
         start();
-        wait_published(size + 1);
-        assert_int_equal(verify(), size + 1);
+        wait_things(WRITERS * WRITES + 3);
 }
 
 static void expect_read_only(const char *why)
@@ -258,14 +263,13 @@ static void expect_read_only(const char *why)
 static void older_files_and_databases_make_it_read_only(void **state)
 {
         _cleanup_(audit_state_done) struct audit_state s = {0};
-        int64_t size = audit_published_size(&app);
         char dir[256];
         struct mlc_err err = {0};
 
         (void)state;
         (void)snprintf(dir, sizeof(dir), "%s/log", app.config.data);
         assert_int_equal(append("lone", 3, 4), 0);
-        wait_published(size + 1);
+        wait_things(WRITERS * WRITES + 4);
         stop();
         copy("checkpoint", "../checkpoint.new");
         copy("state", "../state.new");
@@ -291,8 +295,7 @@ static void older_files_and_databases_make_it_read_only(void **state)
         copy("../state.new", "state");
         start();
         assert_int_equal(append("lone", 4, 5), 0);
-        wait_published(size + 2);
-        assert_int_equal(verify(), size + 2);
+        wait_things(WRITERS * WRITES + 5);
 }
 
 static void the_name_is_fixed(void **state)
