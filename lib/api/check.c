@@ -18,14 +18,15 @@ int api_patterns_init(struct api_patterns *p, const char *const *text, unsigned 
 
         assert(made.re != NULL);
         for (; made.n < n; made.n++) {
-                int r = regcomp(&made.re[made.n], text[made.n], REG_EXTENDED | REG_NOSUB);
+                const char *pattern = text[made.n];
+                int r = regcomp(&made.re[made.n], pattern, REG_EXTENDED | REG_NOSUB);
 
                 if (r != 0) {
                         char why[128];
 
                         (void)regerror(r, &made.re[made.n], why, sizeof(why));
                         api_patterns_done(&made);
-                        return mlc_fail(err, MLC_E_INTERNAL, "pattern '%s': %s", text[made.n], why);
+                        return mlc_fail(err, MLC_E_INTERNAL, "pattern '%s': %s", pattern, why);
                 }
         }
         *p = made;

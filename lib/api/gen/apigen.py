@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes C of the contract: request structs, handler prototypes, the route table and the decode tables.
+"""Makes C of the contract: request structs, handler prototypes, routes and decode tables.
 
 apigen.py VERSION OUT.h OUT.c FILE.yaml…
 """
@@ -15,8 +15,10 @@ import contract  # noqa: E402
 from contract import ContractError  # noqa: E402
 
 KEYWORDS = set(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long"
-    " register restrict return short signed sizeof static struct switch typedef union unsigned void volatile"
+    "auto break case char const continue default do double else enum"
+    " extern float for goto if inline int long"
+    " register restrict return short signed sizeof static struct"
+    " switch typedef union unsigned void volatile"
     " while bool true false asm typeof".split()
 )
 SCALARS = {
@@ -185,7 +187,7 @@ class Tables:
             self.rows.append(f"static const struct api_member M_{struct}[] = {{\n{body}\n}};")
 
     def member(self, struct, prefix, name, child, required, where):
-        """The declaration of one member and its row; prefix is "path." and the like in request structs."""
+        """The declaration of one member and its row; prefix is "path." and such in requests."""
         hint = struct[len("api_") :] + "_" + snake(ident(name))
         kind, ctype, row, nullable = self.schema(child, hint, where)
         c = ident(name)
@@ -212,7 +214,7 @@ class Tables:
 
 
 def request(tables, op):
-    """Fills the request struct of an operation and adds its parameter table; returns the body's row."""
+    """The request struct of an operation and its parameter table; returns the body's row."""
     struct = f"api_{op['id']}_req"
     lines, rows = [], []
     for place in ("path", "query", "header"):
@@ -279,9 +281,11 @@ def prototypes(op):
         return [f"int api_{name}(struct mlc_ctx *ctx, {req}, struct http_reply *reply) MLC_CHECK;"]
     return [
         f"int api_{name}_open(struct mlc_ctx *ctx, {req}, void **ret_sink) MLC_CHECK;",
-        f"int api_{name}_write(struct mlc_ctx *ctx, void *sink, const void *data, size_t len) MLC_CHECK;",
+        f"int api_{name}_write(struct mlc_ctx *ctx, void *sink, const void *data, size_t len)"
+        " MLC_CHECK;",
         f"void api_{name}_abort(struct mlc_ctx *ctx, void *sink);",
-        f"int api_{name}(struct mlc_ctx *ctx, {req}, void *sink, struct http_reply *reply) MLC_CHECK;",
+        f"int api_{name}(struct mlc_ctx *ctx, {req}, void *sink, struct http_reply *reply)"
+        " MLC_CHECK;",
     ]
 
 
@@ -289,13 +293,15 @@ def wrappers(op):
     name = op["id"]
     if op["body"]["kind"] != "stream":
         return (
-            f"static int call_{name}(struct mlc_ctx *ctx, const void *req, struct http_reply *reply)\n"
+            f"static int call_{name}(struct mlc_ctx *ctx, const void *req,"
+            " struct http_reply *reply)\n"
             f"{{\n        return api_{name}(ctx, req, reply);\n}}\n"
         )
     return (
         f"static int open_{name}(struct mlc_ctx *ctx, const void *req, void **ret_sink)\n"
         f"{{\n        return api_{name}_open(ctx, req, ret_sink);\n}}\n\n"
-        f"static int finish_{name}(struct mlc_ctx *ctx, const void *req, void *sink, struct http_reply *reply)\n"
+        f"static int finish_{name}(struct mlc_ctx *ctx, const void *req, void *sink,"
+        " struct http_reply *reply)\n"
         f"{{\n        return api_{name}(ctx, req, sink, reply);\n}}\n"
     )
 
@@ -351,7 +357,10 @@ def operation_row(op, body_row):
     )
 
 
-TOP = "/* SPDX-License-Identifier: Apache-2.0 */\n/* Made by apigen.py from include/api/; do not edit. */\n"
+TOP = (
+    "/* SPDX-License-Identifier: Apache-2.0 */\n"
+    "/* Made by apigen.py from include/api/; do not edit. */\n"
+)
 
 
 def header(tables, ops):
@@ -370,7 +379,7 @@ def header(tables, ops):
 
 
 def document(doc):
-    """The JSON text as an array of bytes would be slow to compile; as a string it is one line per 2,000 bytes."""
+    """As a string; an array of bytes would be slow to compile."""
     text = json.dumps(doc, ensure_ascii=True, separators=(",", ":"))
     return "\n".join("        " + quoted(text[i : i + 2000]) for i in range(0, len(text), 2000))
 
@@ -394,7 +403,8 @@ def source(doc, tables, ops, bodies):
         f"const unsigned gen_n_patterns = {len(tables.patterns)};\n"
     )
     out.append(
-        f"const char gen_openapi[] =\n{document(doc)};\n\nconst size_t gen_openapi_len = sizeof(gen_openapi) - 1;\n"
+        f"const char gen_openapi[] =\n{document(doc)};\n\n"
+        "const size_t gen_openapi_len = sizeof(gen_openapi) - 1;\n"
     )
     return "\n".join(out)
 

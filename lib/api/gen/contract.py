@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads include/api/*.yaml, unites them into one OpenAPI document, and checks what the build relies on."""
+"""Unites include/api/*.yaml into one OpenAPI document, and checks what the build relies on."""
 
 import copy
 import os
@@ -358,7 +358,7 @@ def body_of(doc, op, method, where):
 
 
 def operations(doc):
-    """Every operation with what the build needs of it, sorted so that literals are tried before parameters."""
+    """What the build needs of every operation; literals are sorted before parameters."""
     found, ids = [], set()
     for template, item in doc["paths"].items():
         for method, op in item.items():

@@ -116,7 +116,8 @@ def parse(path):
     statements, seen = [], {}
     for name, number, body in blocks:
         if name.upper() in seen:
-            raise SqlError(f"{path}:{number}: '{name}' is named twice, first at line {seen[name.upper()]}")
+            first = seen[name.upper()]
+            raise SqlError(f"{path}:{number}: '{name}' is named twice, first at line {first}")
         seen[name.upper()] = number
         try:
             statements.append((name, *clean("\n".join(body))))

@@ -22,7 +22,8 @@ def write(tmp_path, text, name="x.sql"):
 def test_blocks_and_parameters(tmp_path):
     path = write(
         tmp_path,
-        "-- SPDX\n\n-- name: one_get\n-- why\nSELECT a\n  FROM t WHERE a = $1 AND b = $2 AND c = $1;\n\n"
+        "-- SPDX\n\n-- name: one_get\n-- why\n"
+        "SELECT a\n  FROM t WHERE a = $1 AND b = $2 AND c = $1;\n\n"
         "-- name: two_add\nINSERT INTO t VALUES ($1::text)\n",
     )
     assert sqlgen.parse(path) == [
@@ -99,7 +100,8 @@ def test_output_compiles_and_holds_the_text(tmp_path):
     gen = tmp_path / "gen"
     (tmp_path / "db").mkdir()
     (tmp_path / "db/db.h").write_text(
-        "#pragma once\n#include <stddef.h>\nstruct db_stmt { const char *name, *text; int n_params; };\n"
+        "#pragma once\n#include <stddef.h>\n"
+        "struct db_stmt { const char *name, *text; int n_params; };\n"
     )
     for source in (x, y):
         assert sqlgen.main(["header", source, str(gen / (os.path.basename(source) + ".h"))]) == 0
