@@ -28,11 +28,14 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
         struct auth_principal *p = ctx_alloc(ctx, sizeof(*p));
         struct auth_grant *grants = ctx_alloc(ctx, 4 * sizeof(*grants));
         char *text, *at, *save = NULL;
+        unsigned long long hash = 7;
 
         if (authorization == NULL || strncmp(authorization, "Bearer ", 7) != 0)
                 return ctx_fail(ctx, MLC_E_UNAUTHENTICATED, "a token is needed");
         text = ctx_strdup(ctx, authorization + 7);
-        (void)snprintf(p->user, sizeof(p->user), "u%.12s", text);
+        for (const char *c = text; *c != '\0'; c++)
+                hash = hash * 31 + (unsigned char)*c;
+        (void)snprintf(p->user, sizeof(p->user), "u%012llx", hash & 0xffffffffffffULL);
         for (char *t = strtok_r(text, ",", &save); t != NULL; t = strtok_r(NULL, ",", &save)) {
                 at = strchr(t, '@');
                 assert(at != NULL && p->n_grants < 4);
