@@ -31,8 +31,8 @@ struct git_file {
         size_t len;
 };
 
-/* False when a component begins with ".git" or "git~" in any case: git refuses to check those out.
- */
+/* False when a component begins with ".git" or "git~" in any case: git refuses to check some of
+ * those out, or gives them a meaning. Only ".gitattributes" at the top may be there. */
 bool git_path_allowed(const char *path);
 
 struct git_commit_in {

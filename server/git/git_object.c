@@ -17,6 +17,8 @@ bool git_path_allowed(const char *path)
 {
         const char *p = path;
 
+        if (strcmp(path, ".gitattributes") == 0)
+                return true;
         for (;;) {
                 if (strncasecmp(p, ".git", 4) == 0 || strncasecmp(p, "git~", 4) == 0)
                         return false;

@@ -253,6 +253,8 @@ static void test_refuses(void **state)
         assert_true(git_path_allowed("files/a.git/b"));
         assert_false(git_path_allowed("files/.gitmodules"));
         assert_false(git_path_allowed("git~1"));
+        assert_true(git_path_allowed(".gitattributes"));
+        assert_false(git_path_allowed("files/.gitattributes"));
 }
 
 int main(void)
