@@ -9,7 +9,8 @@
 #include "mlctl/error.h"
 
 /*
- * A command is one function and one row of a table in its cmd_<noun>.c; main.c finds it, reads its
+ * A command is one function and one row of a table in its cmd_<noun>.c; commands.c lists the
+ * tables, main.c finds it, reads its
  * options and turns its error into text and an exit code. Human text and progress go to stderr,
  * results to stdout.
  */
@@ -41,6 +42,7 @@ enum cli_output { CLI_TABLE, CLI_JSON, CLI_YAML };
 
 struct cli {
         const struct cli_command *command;
+        const char *noun; /* when there is no command: what was written in its place, or NULL */
         char **args; /* positional arguments */
         int n_args;
         struct {
@@ -106,7 +108,7 @@ const char *out_green(const struct cli *cli);
 const char *out_red(const struct cli *cli);
 const char *out_reset(const struct cli *cli);
 
-/* The command tables, each ends with name NULL; listed in main.c. */
+/* The command tables, each ends with name NULL; listed in commands.c. */
 extern const struct cli_command CMD_AUTH[];
 extern const struct cli_command CMD_TOKEN[];
 extern const struct cli_command CMD_KEY[];
@@ -114,3 +116,5 @@ extern const struct cli_command CMD_PUSH[];
 extern const struct cli_command CMD_MODEL[];
 extern const struct cli_command CMD_ALIAS[];
 extern const struct cli_command CMD_VERSION[];
+extern const struct cli_command CMD_DATASET[];
+extern const struct cli_command CMD_COMPLETION[];

@@ -8,19 +8,7 @@
 #include "base/cleanup.h"
 #include "cli.h"
 #include "config.h"
-
-static const struct cli_command *const TABLES[] = {
-        CMD_AUTH, CMD_TOKEN, CMD_KEY, CMD_PUSH, CMD_MODEL, CMD_ALIAS, CMD_VERSION,
-};
-
-static const struct cli_option GLOBAL[] = {
-        {"server", "URL", "the server; default MLCTL_SERVER, else the last login", false},
-        {"output", "FORM", "table (default), json or yaml", false},
-        {"quiet", NULL, "no notes and no progress on stderr", false},
-        {"help", NULL, "this text", false},
-        {"version", NULL, "print the version", false},
-        {0},
-};
+#include "help.h"
 
 const char *cli_opt(const struct cli *cli, const char *name)
 {
@@ -40,55 +28,6 @@ const char *cli_opt_at(const struct cli *cli, const char *name, int n)
         return NULL;
 }
 
-/* Help */
-
-static void print_options(FILE *f, const struct cli_option *o)
-{
-        for (; o != NULL && o->name != NULL; o++) {
-                char left[64];
-
-                if (o->arg == NULL)
-                        (void)snprintf(left, sizeof(left), "--%s", o->name);
-                else if (o->arg[0] == '[')
-                        (void)snprintf(left, sizeof(left), "--%s%s", o->name, o->arg);
-                else
-                        (void)snprintf(left, sizeof(left), "--%s %s", o->name, o->arg);
-                (void)fprintf(f, "  %-24s %s%s\n", left, o->help, o->repeat ? " (repeatable)" : "");
-        }
-}
-
-static void print_help(const struct cli_command *c)
-{
-        (void)printf("usage: mlctl %s%s%s%s\n\n%s\n", c->name, c->args[0] != '\0' ? " " : "",
-                     c->args, c->options != NULL ? " [OPTIONS]" : "", c->summary);
-        if (c->help != NULL)
-                (void)printf("\n%s\n", c->help);
-        if (c->options != NULL) {
-                (void)printf("\noptions:\n");
-                print_options(stdout, c->options);
-        }
-        (void)printf("\nglobal options:\n");
-        print_options(stdout, GLOBAL);
-}
-
-static void print_overview(FILE *f)
-{
-        (void)fprintf(f, "usage: mlctl COMMAND [ARGUMENTS] [OPTIONS]\n\n");
-        for (size_t i = 0; i < ARRAY_LEN(TABLES); i++)
-                for (const struct cli_command *c = TABLES[i]; c->name != NULL; c++) {
-                        char left[64];
-
-                        (void)snprintf(left, sizeof(left), "%s %s", c->name, c->args);
-                        if (strlen(left) > 28)
-                                (void)fprintf(f, "  %s\n  %-28s %s\n", left, "", c->summary);
-                        else
-                                (void)fprintf(f, "  %-28s %s\n", left, c->summary);
-                }
-        (void)fprintf(f, "\nglobal options, before or after the command:\n");
-        print_options(f, GLOBAL);
-        (void)fprintf(f, "\n'mlctl COMMAND --help' says more of a command.\n");
-}
-
 /* Arguments */
 
 static const struct cli_option *find_option(const struct cli_option *o, const char *name,
@@ -104,7 +43,7 @@ static const struct cli_option *find_option(const struct cli_option *o, const ch
  * commands. */
 static const struct cli_option *known_option(const struct cli *cli, const char *name, size_t len)
 {
-        const struct cli_option *o = find_option(GLOBAL, name, len);
+        const struct cli_option *o = find_option(CLI_GLOBAL, name, len);
 
         if (o == NULL && cli->command != NULL)
                 o = find_option(cli->command->options, name, len);
@@ -113,8 +52,18 @@ static const struct cli_option *known_option(const struct cli *cli, const char *
 
 static int usage(struct cli *cli, const char *what, const char *arg)
 {
-        return mlc_fail(&cli->err, MLC_E_USAGE, "%s '%s'; see 'mlctl %s--help'", what, arg,
-                        cli->command != NULL ? cli->command->name : "");
+        return mlc_fail(&cli->err, MLC_E_USAGE, "%s '%s'; see 'mlctl %s%s--help'", what, arg,
+                        cli->command != NULL ? cli->command->name : "",
+                        cli->command != NULL ? " " : "");
+}
+
+static int give(struct cli *cli, const char *name, const char *value)
+{
+        if (cli->n_given >= CLI_OPTIONS_MAX)
+                return usage(cli, "too many options at", name);
+        cli->given[cli->n_given].name = name;
+        cli->given[cli->n_given++].value = value;
+        return 0;
 }
 
 /* Reads the option at argv[*i]; moves *i past its value. */
@@ -124,6 +73,8 @@ static int read_option(struct cli *cli, int argc, char **argv, int *i)
         size_t len = eq != NULL ? (size_t)(eq - name) : strlen(name);
         const struct cli_option *o = known_option(cli, name, len);
 
+        if (o == NULL && cli->noun != NULL)
+                return usage(cli, "unknown command", cli->noun);
         if (o == NULL)
                 return usage(cli, "unknown option", argv[*i]);
         if (o->arg == NULL && eq != NULL)
@@ -137,11 +88,7 @@ static int read_option(struct cli *cli, int argc, char **argv, int *i)
         }
         if (!o->repeat && cli_opt(cli, o->name) != NULL)
                 return usage(cli, "given twice:", argv[*i]);
-        if (cli->n_given >= CLI_OPTIONS_MAX)
-                return usage(cli, "too many options at", argv[*i]);
-        cli->given[cli->n_given].name = o->name;
-        cli->given[cli->n_given++].value = value;
-        return 0;
+        return give(cli, o->name, value);
 }
 
 /* Names have one or two words; the longer match wins. */
@@ -150,26 +97,25 @@ static const struct cli_command *find_command(const char *first, const char *sec
         const struct cli_command *found = NULL;
 
         *ret_words = 0;
-        for (size_t i = 0; i < ARRAY_LEN(TABLES); i++)
-                for (const struct cli_command *c = TABLES[i]; c->name != NULL; c++) {
-                        const char *space = strchr(c->name, ' ');
-                        int words = space != NULL ? 2 : 1;
+        for (const struct cli_command *c = help_first(); c != NULL; c = help_next(c)) {
+                const char *space = strchr(c->name, ' ');
+                int words = space != NULL ? 2 : 1;
 
-                        if (words <= *ret_words)
-                                continue;
-                        if (words == 1 ? strcmp(c->name, first) != 0
-                                       : second == NULL || strcmp(space + 1, second) != 0 ||
-                                                 strlen(first) != (size_t)(space - c->name) ||
-                                                 memcmp(first, c->name, strlen(first)) != 0)
-                                continue;
-                        found = c;
-                        *ret_words = words;
-                }
+                if (words <= *ret_words)
+                        continue;
+                if (words == 1 ? strcmp(c->name, first) != 0
+                               : second == NULL || strcmp(space + 1, second) != 0 ||
+                                         strlen(first) != (size_t)(space - c->name) ||
+                                         memcmp(first, c->name, strlen(first)) != 0)
+                        continue;
+                found = c;
+                *ret_words = words;
+        }
         return found;
 }
 
 /* Global options may stand before the command: skips them to find it. */
-static int locate_command(struct cli *cli, int argc, char **argv)
+static void locate_command(struct cli *cli, int argc, char **argv)
 {
         int at[2] = {0, 0}, n = 0, words;
 
@@ -180,30 +126,30 @@ static int locate_command(struct cli *cli, int argc, char **argv)
                         at[n++] = i;
                         continue;
                 }
-                o = find_option(GLOBAL, argv[i] + 2, strlen(argv[i] + 2));
+                o = find_option(CLI_GLOBAL, argv[i] + 2, strlen(argv[i] + 2));
                 if (o != NULL && o->arg != NULL)
                         i++;
                 else if (o == NULL && n > 0)
                         break;
         }
         if (n == 0)
-                return 0;
+                return;
         cli->command = find_command(argv[at[0]], n > 1 ? argv[at[1]] : NULL, &words);
-        if (cli->command == NULL)
-                return usage(cli, "unknown command", argv[at[0]]);
+        if (cli->command == NULL) {
+                cli->noun = argv[at[0]];
+                return;
+        }
         argv[at[0]] = NULL;
         if (words == 2)
                 argv[at[1]] = NULL;
-        return 0;
 }
 
 static int read_args(struct cli *cli, int argc, char **argv)
 {
         bool only_positional = false;
-        int r = locate_command(cli, argc, argv);
+        int r;
 
-        if (r < 0)
-                return r;
+        locate_command(cli, argc, argv);
         for (int i = 1; i < argc; i++) {
                 if (argv[i] == NULL)
                         continue;
@@ -214,8 +160,9 @@ static int read_args(struct cli *cli, int argc, char **argv)
                         if (r < 0)
                                 return r;
                 } else if (!only_positional && strcmp(argv[i], "-h") == 0) {
-                        cli->given[cli->n_given].name = "help";
-                        cli->given[cli->n_given++].value = "";
+                        r = give(cli, "help", "");
+                        if (r < 0)
+                                return r;
                 } else {
                         cli->args[cli->n_args++] = argv[i];
                 }
@@ -223,9 +170,9 @@ static int read_args(struct cli *cli, int argc, char **argv)
         return 0;
 }
 
-static int apply_global(struct cli *cli)
+static int apply_output(struct cli *cli)
 {
-        const char *output = cli_opt(cli, "output"), *no_color = getenv("NO_COLOR");
+        const char *output = cli_opt(cli, "output");
 
         if (output == NULL || strcmp(output, "table") == 0)
                 cli->output = CLI_TABLE;
@@ -235,13 +182,54 @@ static int apply_global(struct cli *cli)
                 cli->output = CLI_YAML;
         else
                 return usage(cli, "--output takes table, json or yaml, not", output);
+        return 0;
+}
+
+static void apply_rest(struct cli *cli)
+{
+        const char *no_color = getenv("NO_COLOR");
+
         cli->quiet = cli_opt(cli, "quiet") != NULL;
         cli->color = isatty(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0');
         cli->progress = isatty(STDERR_FILENO) && !cli->quiet;
         cli->server = cli_opt(cli, "server");
         if (cli->server == NULL)
                 cli->server = getenv("MLCTL_SERVER");
-        return 0;
+        if (cli->server != NULL && cli->server[0] == '\0')
+                cli->server = NULL;
+}
+
+/* Looks ahead for the form of the output, so that an error in the arguments has it too. */
+static void guess_output(struct cli *cli, int argc, char **argv)
+{
+        for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+                const char *form = NULL;
+
+                if (strncmp(argv[i], "--output=", 9) == 0)
+                        form = argv[i] + 9;
+                else if (strcmp(argv[i], "--output") == 0 && i + 1 < argc)
+                        form = argv[i + 1];
+                if (form != NULL && strcmp(form, "json") == 0)
+                        cli->output = CLI_JSON;
+                else if (form != NULL && strcmp(form, "yaml") == 0)
+                        cli->output = CLI_YAML;
+        }
+}
+
+/* Nothing that can be run was named: help when it was asked for, else a refusal. */
+static int without_command(struct cli *cli)
+{
+        bool asked = cli_opt(cli, "help") != NULL;
+
+        if (asked && help_overview(stdout, cli->noun))
+                return 0;
+        if (cli->noun == NULL && cli->output != CLI_TABLE)
+                return mlc_fail(&cli->err, MLC_E_USAGE, "no command was given");
+        if (cli->output == CLI_TABLE && help_overview(stderr, cli->noun)) {
+                cli->exit = 2;
+                return 0;
+        }
+        return usage(cli, "unknown command", cli->noun);
 }
 
 static int check_count(struct cli *cli)
@@ -300,27 +288,28 @@ int cli_connect(struct cli *cli)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-        int r = read_args(cli, argc, argv);
+        int r;
 
+        if (argc == 2 && strcmp(argv[1], "--man") == 0) { /* for the build */
+                help_man();
+                return 0;
+        }
+        guess_output(cli, argc, argv);
+        r = read_args(cli, argc, argv);
         if (r < 0)
                 return r;
-        r = apply_global(cli);
+        r = apply_output(cli);
         if (r < 0)
                 return r;
+        apply_rest(cli);
         if (cli_opt(cli, "version") != NULL) {
                 (void)printf("mlctl %s\n", MLC_VERSION);
                 return 0;
         }
+        if (cli->command == NULL)
+                return without_command(cli);
         if (cli_opt(cli, "help") != NULL) {
-                if (cli->command != NULL)
-                        print_help(cli->command);
-                else
-                        print_overview(stdout);
-                return 0;
-        }
-        if (cli->command == NULL) {
-                print_overview(stderr);
-                cli->exit = 2;
+                help_command(stdout, cli->command);
                 return 0;
         }
         r = check_count(cli);
