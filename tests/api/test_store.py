@@ -12,8 +12,10 @@ import urllib.parse
 import pytest
 
 from support.cli import invite
+from support.client import Client
 from support.oci import Repository, code, digest
 from support.process import wait_until
+from support.server import build_directory
 
 MIB = 1 << 20
 EIGHT_DAYS = 8 * 86400
@@ -83,7 +85,8 @@ def test_chunks(repo):
         assert reply.headers["Range"] == f"0-{at - 1}"
         assert reply.headers["Upload-Offset"] == str(at)
         assert repo.offset(location) == at
-    repo.finish(location, digest(data), data[at:], headers={"Content-Range": f"{at}-{len(data) - 1}"})
+    repo.finish(location, digest(data), data[at:],
+                headers={"Content-Range": f"{at}-{len(data) - 1}"})
     assert repo.get(digest(data)).content == data
 
 
@@ -107,9 +110,9 @@ def test_bytes_that_do_not_match_leave_no_trace(repo, server):
 
 def test_the_same_bytes_at_once(repo):
     data = os.urandom(2 * MIB)
-    one = concurrent.futures.ThreadPoolExecutor(8)
-    clients = [Repository(type(repo.http)(repo.http.url, repo.http.token), repo.name) for _ in range(8)]
-    assert set(one.map(lambda c: c.push(data), clients)) == {digest(data)}
+    clients = [Repository(Client(repo.http.url, repo.http.token), repo.name) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda c: c.push(data), clients)) == {digest(data)}
     assert repo.get(digest(data)).content == data
 
 
@@ -119,7 +122,8 @@ def raw(repo, method, path, headers, body=b""):
     """An open connection on which head and some of the body were sent."""
     url = urllib.parse.urlsplit(repo.http.url)
     s = socket.create_connection((url.hostname, url.port), timeout=30)
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {url.netloc}", f"Authorization: Bearer {repo.http.token}"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {url.netloc}",
+             f"Authorization: Bearer {repo.http.token}"]
     lines += [f"{k}: {v}" for k, v in headers.items()]
     s.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
     return s
@@ -131,8 +135,8 @@ def test_a_broken_connection_keeps_what_arrived(repo):
     s = raw(repo, "PATCH", location, {"Content-Length": len(data)}, data[:3 * MIB])
     time.sleep(0.5)
     s.close()
-    at = wait_until(lambda: repo.http.get(location).status_code == 204 and repo.offset(location), 20,
-                    "the upload can be asked for")
+    at = wait_until(lambda: repo.http.get(location).status_code == 204 and repo.offset(location),
+                    20, "the upload can be asked for")
     assert at == 3 * MIB
     repo.patch(location, data[at:], first=at)
     repo.finish(location, digest(data))
@@ -157,7 +161,8 @@ def test_an_upload_is_of_one_person_and_one_repository(repo, user):
     location = repo.start()
     repo.patch(location, b"abc")
     other = user(f"contributor@{repo.namespace}")
-    for reply in (other.http.get(location), other.http.patch(location, data=b"d"), other.http.delete(location),
+    for reply in (other.http.get(location), other.http.delete(location),
+                  other.http.patch(location, data=b"d"),
                   other.http.put(location, params={"digest": digest(b"abc")}),
                   repo.http.get(location.replace("/model/", "/other/"))):
         assert reply.status_code == 404
@@ -165,7 +170,8 @@ def test_an_upload_is_of_one_person_and_one_repository(repo, user):
     assert repo.offset(location) == 3
 
 
-@pytest.mark.parametrize("name", ["x", "..", "0", "a" * 36, "00000000-0000-4000-8000-000000000000", "%2e%2e%2fkeys"])
+@pytest.mark.parametrize("name", ["x", "..", "0", "a" * 36, "%2e%2e%2fkeys",
+                                  "00000000-0000-4000-8000-000000000000"])
 def test_upload_ids_that_are_none(repo, name):
     reply = repo.http.get(f"{repo.base}/blobs/uploads/{name}")
     assert reply.status_code in (400, 404)
@@ -267,7 +273,7 @@ def test_uploads_expire(own):
 
 
 def leave_link(server, data):
-    """What a crash between link and COMMIT leaves: a blob without a row, and the upload linked to it."""
+    """What a crash between link and COMMIT leaves: a blob without a row, linked to an upload."""
     directory = server.directory / "uploads" / "11111111-2222-4333-8444-555555555555"
     directory.mkdir()
     (directory / "data").write_bytes(data)
@@ -293,9 +299,8 @@ def test_a_crash_before_commit_is_cleaned_up(own):
 
 
 def check(server):
-    from support.server import build_directory
-    done = subprocess.run([build_directory() / "mlctld", "check", "--data", server.directory], timeout=120,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([build_directory() / "mlctld", "check", "--data", server.directory],
+                          timeout=120, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -19,8 +19,8 @@ def descriptor(data, media_type="application/octet-stream", **more):
 
 def manifest(config=b"{}", layers=(), **more):
     """Bytes of an artifact manifest; layers are bytes or descriptors."""
-    layers = [x if isinstance(x, dict) else descriptor(x, "application/vnd.cncf.model.weight.v1.raw")
-              for x in layers]
+    weight = "application/vnd.cncf.model.weight.v1.raw"
+    layers = [x if isinstance(x, dict) else descriptor(x, weight) for x in layers]
     doc = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": MODEL,
            "config": descriptor(config, EMPTY), "layers": layers, **more}
     return json.dumps(doc).encode()
