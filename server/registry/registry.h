@@ -31,6 +31,8 @@ struct registry_manifest {
         char digest[MLC_DIGEST_STR];
         const char *media_type;
         uint64_t size; /* its bytes are the blob of that digest in the store */
+        const char
+                *warning; /* resolve: says that the version is deprecated or withdrawn, or NULL */
 };
 
 struct registry_manifest_in {

@@ -233,13 +233,18 @@ join version v on v.model_id = a.model_id and v.number = a.number
 join manifest x on x.repo = $3 and x.digest = v.digest
 where m.ns = $1 and m.name = $2
 
+-- name: manifest_status
+-- The version that this manifest is.
+select v.number, v.status from model m join version v on v.model_id = m.id
+where m.ns = $1 and m.name = $2 and v.digest = $3
+
 -- name: manifest_any
 select 1 from manifest where repo = $1 limit 1
 
 -- name: manifest_tags
 select t.tag from (
         select a.alias as tag from model m join alias a on a.model_id = m.id where m.ns = $1 and m.name = $2
-        union select v.number::text from model m join version v on v.model_id = m.id where m.ns = $1 and m.name = $2
+        union select 'v' || v.number from model m join version v on v.model_id = m.id where m.ns = $1 and m.name = $2
         union select 'latest' from model m where m.ns = $1 and m.name = $2 and m.versions > 0
         union select g.tag from manifest_tag g where g.repo = $3) t
 where $4::text is null or t.tag collate "C" > $4 collate "C" order by t.tag collate "C" limit $5::bigint

@@ -41,7 +41,7 @@ static int load_card(struct mlc_ctx *ctx, struct registry_draft *d)
                 int r;
 
                 if (l->path == NULL || strcmp(l->path, CARD_PATH) != 0 ||
-                    l->size > REGISTRY_CARD_MAX)
+                    l->size > REGISTRY_CARD_MAX || registry_may_be_absent(l))
                         continue;
                 r = store_read_bytes(ctx, l->digest, REGISTRY_CARD_MAX, &text, &len);
                 if (r < 0)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <string.h>
+
 #include "base/str.h"
 #include "codec/manifest.h"
 #include "db/db.h"
@@ -178,3 +180,9 @@ int registry_db_version_page(struct mlc_ctx *ctx, struct db_tx *tx,
 int registry_db_version_search(struct mlc_ctx *ctx, struct db_tx *tx,
                                const struct registry_filter *f, const char *readable,
                                struct db_rows *ret) MLC_CHECK;
+
+/* Layers that image-spec calls non-distributable are named, not pushed. */
+static inline bool registry_may_be_absent(const struct mlc_descriptor *d)
+{
+        return strstr(d->media_type, ".nondistributable.") != NULL;
+}

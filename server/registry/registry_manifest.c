@@ -26,6 +26,8 @@ static int check_blob(struct mlc_ctx *ctx, struct db_tx *tx, const struct regist
         r = store_has(ctx, tx, name->repo, d->digest, &size);
         if (r < 0)
                 return r;
+        if (size < 0 && registry_may_be_absent(d))
+                return 0;
         if (size < 0)
                 return ctx_fail_field(ctx, MLC_E_NOT_FOUND, "blob", "blob '%s' is not in '%s'",
                                       d->digest, name->repo);
@@ -214,6 +216,21 @@ static int query(struct db_tx *tx, const struct registry_name *name, const char 
                       DB_TEXT(name->repo), DB_TEXT(ref));
 }
 
+/* Deprecated and withdrawn versions can be pulled, with a word. */
+static int add_warning(struct mlc_ctx *ctx, struct db_tx *tx, const struct registry_name *name,
+                       struct registry_manifest *m)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_run(tx, SQL_MANIFEST_STATUS, &rows, DB_TEXT(name->ns), DB_TEXT(name->model),
+                       DB_TEXT(m->digest));
+
+        if (r < 0 || rows.n == 0 || strcmp(db_text(&rows, 0, 1), "ready") == 0)
+                return r;
+        m->warning = ctx_printf(ctx, "version %" PRId64 " of %s is %s", db_int(&rows, 0, 0),
+                                name->repo, db_text(&rows, 0, 1));
+        return m->warning == NULL ? ctx->err.code : 0;
+}
+
 int registry_manifest_resolve(struct mlc_ctx *ctx, const char *ns, const char *model,
                               const char *reference, struct registry_manifest *ret)
 {
@@ -247,6 +264,9 @@ int registry_manifest_resolve(struct mlc_ctx *ctx, const char *ns, const char *m
         m.media_type = db_text_dup(ctx, &rows, 0, 1);
         if (m.media_type == NULL)
                 return ctx->err.code;
+        r = add_warning(ctx, &tx, &name, &m);
+        if (r < 0)
+                return r;
         *ret = m;
         return 0;
 }

@@ -211,6 +211,15 @@ def test_a_tag_makes_a_version(repo):
     assert repo.get_manifest("second").content == data
 
 
+def test_deprecated_versions_warn(repo):
+    repo.push_model("latest", b"w")
+    assert "Warning" not in repo.get_manifest("v1").headers
+    repo.http.ok("POST", f"/api/v1/models/{repo.name}/versions/1/status",
+                 json={"status": "deprecated", "reason": "old"})
+    warning = repo.get_manifest("v1").headers["Warning"]
+    assert warning == f'299 - "version 1 of {repo.name} is deprecated"'
+
+
 def test_put_replies(repo):
     repo.push(b"{}")
     data = manifest()
@@ -224,10 +233,11 @@ def test_put_replies(repo):
 def test_version_numbers_cannot_be_taken(repo):
     data = repo.push_model("one", b"1")
     other = json.dumps({**json.loads(data), "annotations": {"other": "yes"}}).encode()
-    for reference in ("2", "v2", "v7", "v1", "1"):
+    for reference in ("v7", "3", "v1", "1"):
         assert code(repo.put_manifest(reference, other, status=409)) == "DENIED"
-    assert repo.put_manifest("v1", data)
-    assert repo.http.ok("GET", f"{repo.base}/tags/list")["tags"] == ["latest", "one", "v1"]
+    repo.put_manifest("v1", data)
+    repo.put_manifest("v2", other)  # that is the number it gets
+    assert repo.http.ok("GET", f"{repo.base}/tags/list")["tags"] == ["latest", "one", "v1", "v2"]
 
 
 def test_by_digest_an_index_or_with_subject_makes_no_version(repo):

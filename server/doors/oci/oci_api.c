@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "codec/json.h"
 #include "doors/oci/oci_internal.h"
 #include "gen/api.h"
@@ -10,6 +11,7 @@
 #include "store/store.h"
 
 #define TAGS_MAX 1000 /* in one reply; Link leads on */
+#define ANNOTATED_MAX (64u << 10) /* annotations of longer manifests are not copied */
 
 int api_oci_ping(struct mlc_ctx *ctx, const struct api_oci_ping_req *req, struct http_reply *reply)
 {
@@ -109,6 +111,32 @@ int api_oci_tags_list(struct mlc_ctx *ctx, const struct api_oci_tags_list_req *r
         return 0;
 }
 
+/* A descriptor carries the annotations of its manifest (distribution-spec, "Listing Referrers"). */
+static int add_annotations(struct mlc_ctx *ctx, json_t *descriptor)
+{
+        const char *digest = json_string_value(json_object_get(descriptor, "digest"));
+        _cleanup_(json_decref_p) json_t *manifest = NULL;
+        _cleanup_(close_fd) int fd = -1;
+        _cleanup_(free_p) char *buf = NULL;
+        json_t *annotations;
+        uint64_t size;
+        int r = store_open_blob(ctx, digest, &fd, &size);
+
+        if (r < 0 || size > ANNOTATED_MAX)
+                return r;
+        buf = malloc((size_t)size + 1);
+        if (buf == NULL)
+                abort();
+        r = mlc_pread_exact(fd, buf, (size_t)size, 0, &ctx->err);
+        if (r < 0)
+                return r;
+        manifest = json_loadb(buf, (size_t)size, MLC_JSON_FLAGS, NULL);
+        annotations = json_object_get(manifest, "annotations");
+        if (json_object_size(annotations) > 0)
+                (void)json_object_set(descriptor, "annotations", annotations);
+        return 0;
+}
+
 int api_oci_referrers(struct mlc_ctx *ctx, const struct api_oci_referrers_req *req,
                       struct http_reply *reply)
 {
@@ -126,6 +154,8 @@ int api_oci_referrers(struct mlc_ctx *ctx, const struct api_oci_referrers_req *r
                                        req->query.artifactType, &list);
         else
                 list = json_array(); /* nothing can refer to what is not stored */
+        for (size_t i = 0; r == 0 && i < json_array_size(list); i++)
+                r = add_annotations(ctx, json_array_get(list, i));
         if (r < 0)
                 return r;
         index = json_pack("{s:i,s:s,s:O}", "schemaVersion", 2, "mediaType", index_type, "manifests",

@@ -36,6 +36,15 @@ int api_oci_manifest_get(struct mlc_ctx *ctx, const struct api_oci_manifest_get_
                         ctx->err.code = MLC_E_IO;
                 return ctx->err.code;
         }
+        if (m.warning != NULL) {
+                const char *text = ctx_printf(ctx, "299 - \"%s\"", m.warning);
+
+                if (text == NULL) {
+                        (void)close(fd);
+                        return ctx->err.code;
+                }
+                http_reply_header(reply, "Warning", text);
+        }
         http_reply_header(reply, "Docker-Content-Digest", m.digest);
         http_reply_etag(reply, m.digest);
         http_reply_file(reply, 200, m.media_type, &(struct http_file){.fd = fd, .len = size});
