@@ -272,7 +272,7 @@ static int numbers(struct scan *s, int64_t *ret, size_t max, size_t *ret_n)
         int r = expect(s, '[');
 
         while (r == 0 && peek(s) != ']') {
-                uint64_t v;
+                uint64_t v = 0;
 
                 if (n == max)
                         return bad(s, "list too long");

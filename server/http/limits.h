@@ -11,7 +11,7 @@
 #define HTTP_WAIT_S_MAX 60 /* of Prefer: wait=N */
 #define HTTP_LINGER_MS_MAX 2000 /* reading on after an early reply, so that the client sees it */
 #define HTTP_DISCARD_MAX 65536 /* bytes of a refused body that are read to keep the connection */
-#define HTTP_POOL_SIZE (256 * 1024) /* of a connection: half of it is what one recv() may bring */
+#define HTTP_POOL_SIZE (128 * 1024) /* of a connection: half of it is what one recv() may bring */
 #define HTTP_ARENA_MAX (16u << 20)
 #define HTTP_TARGET_MAX 8192
 #define HTTP_REPLY_HEADERS_MAX 32
