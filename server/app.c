@@ -10,6 +10,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "audit/audit.h"
+#include "auth/auth.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -17,9 +18,16 @@
 #include "base/str.h"
 #include "db/cluster.h"
 #include "db/db.h"
+#include "http/server.h"
+#include "registry/registry.h"
+#include "store/store.h"
 #include "work/work.h"
 
 #define TICK_MS 200
+#define ARENA_MAX (64 << 20)
+#define START_MS 60000
+#define DRAIN_MS                                                                                   \
+        15000 /* for requests in progress; tasks and PostgreSQL need some of the 30 s too */
 
 /* Starts in this order and stops in reverse; `stop` accepts what never started. */
 struct module {
@@ -98,6 +106,79 @@ static int start_cluster(struct app *app, struct mlc_err *err)
         return app->lock_fd >= 0 ? db_cluster_start(app, err) : db_cluster_attach(app, err);
 }
 
+static int start_admin(struct app *app, struct mlc_err *err)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
+        bool created = false;
+        int r;
+
+        mlc_ctx_init(&ctx, app, "auth.bootstrap", ARENA_MAX, START_MS);
+        r = auth_bootstrap(&ctx, &created);
+        if (r < 0) {
+                *err = ctx.err;
+                return r;
+        }
+        if (created)
+                log_info(
+                        ctx.trace, "server.admin_created", KV_STR("person", "admin"),
+                        KV_STR("token_file", ctx_printf(&ctx, "%s/admin-token", app->config.data)));
+        return 0;
+}
+
+/* What a replay of the log is compared with. */
+static int add_sources(struct app *app, struct mlc_err *err)
+{
+        (void)err;
+        audit_add_sources(app, AUTH_SOURCES, AUTH_N_SOURCES);
+        audit_add_sources(app, registry_audit_sources, ARRAY_LEN(registry_audit_sources));
+        return 0;
+}
+
+static int start_hooks(struct app *app, struct mlc_err *err)
+{
+        (void)err;
+        app->hooks.ready[app->hooks.n_ready++] = audit_ready;
+        return 0;
+}
+
+static void address_path(const struct app *app, char *ret, size_t size)
+{
+        (void)snprintf(ret, size, "%s/address", app->config.data);
+}
+
+static int write_address(struct app *app, struct mlc_err *err)
+{
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        char path[4200];
+
+        mlc_str_init(&s, 1024);
+        mlc_str_addf(&s, "%s\n", http_address(app));
+        address_path(app, path, sizeof(path));
+        return mlc_write_file_atomic(path, mlc_str_cstr(&s), s.len, 0644, err);
+}
+
+/* Of several servers on one DIR only the one that wrote it last removes it. */
+static void remove_address(struct app *app)
+{
+        _cleanup_(free_p) char *text = NULL;
+        struct mlc_err ignored = {0};
+        char path[4200];
+        size_t len;
+
+        if (app->http == NULL)
+                return;
+        address_path(app, path, sizeof(path));
+        if (mlc_read_file(path, 1024, &text, &len, &ignored) == 0 && len > 0 &&
+            strncmp(text, http_address(app), len - 1) == 0)
+                (void)unlink(path);
+}
+
+static void drain(struct app *app)
+{
+        http_drain(app, DRAIN_MS);
+        http_stop(app);
+}
+
 static int make_tasks(struct app *app, struct mlc_err *err)
 {
         (void)err;
@@ -108,15 +189,25 @@ static int make_tasks(struct app *app, struct mlc_err *err)
 static const struct module MODULES[] = {
         {"lock", serve_lock, unlock, FOR_SERVE},
         {"lock", open_lock, unlock, FOR_OTHERS},
+        {"git", registry_start, NULL, FOR_ALL},
         {"cluster", start_cluster, db_cluster_stop, FOR_ALL},
         {"db", db_start, db_stop, FOR_ALL},
         {"schema", db_migrate, NULL, FOR_SERVE},
         {"schema", db_migrate_check, NULL, FOR_OTHERS},
+        {"tasks", make_tasks, NULL, FOR_SERVE},
+        {"auth", auth_start, auth_stop, FOR_ALL},
         {"log", audit_open, audit_close, FOR_SERVE},
         {"log", audit_attach, audit_close, FOR_OTHERS},
-        {"tasks", make_tasks, NULL, FOR_SERVE},
+        {"sources", add_sources, NULL, FOR_ALL},
+        {"admin", start_admin, NULL, FOR_SERVE},
+        {"store", store_start, store_stop, FOR_ALL},
+        {"sweep", store_sweep_start, NULL, FOR_SERVE},
+        {"repositories", registry_repair, NULL, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},
+        {"hooks", start_hooks, NULL, FOR_SERVE},
+        {"http", http_start, drain, FOR_SERVE},
+        {"address", write_address, remove_address, FOR_SERVE},
 };
 
 static void stop_modules(struct app *app, unsigned use)
@@ -146,6 +237,14 @@ int app_open(struct app *app, const struct app_config *config, struct mlc_err *e
 {
         *app = (struct app){.config = *config, .lock_fd = -1};
         return start_modules(app, FOR_OTHERS, err);
+}
+
+int app_alone(struct app *app, struct mlc_err *err)
+{
+        if (app->lock_fd < 0 || flock(app->lock_fd, LOCK_EX | LOCK_NB) < 0)
+                return mlc_fail(err, MLC_E_CONFLICT, "a server runs on '%s', stop it first",
+                                app->config.data);
+        return 0;
 }
 
 void app_close(struct app *app)

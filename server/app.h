@@ -71,3 +71,5 @@ int app_serve(const struct app_config *config, struct mlc_err *err) MLC_CHECK;
  */
 int app_open(struct app *app, const struct app_config *config, struct mlc_err *err) MLC_CHECK;
 void app_close(struct app *app);
+/* After app_open: MLC_E_CONFLICT while a server runs on DIR; none can start until app_close. */
+int app_alone(struct app *app, struct mlc_err *err) MLC_CHECK;

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/stat.h>
 
 #include "app.h"
+#include "auth/auth.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "config.h"
+#include "ctx.h"
+#include "registry/registry.h"
+
+#define JOB_ARENA_MAX (256 << 20)
+#define JOB_MS (24 * 3600000LL)
 
 enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
@@ -24,8 +31,70 @@ static int run_serve(const struct app_config *config, const struct config_args *
         return app_serve(config, err);
 }
 
+/* Runs `job` on DIR as a guest of the server there, or with a database started for it. */
+static int run_job(const struct app_config *config, const char *name,
+                   int (*job)(struct mlc_ctx *ctx), struct mlc_err *err)
+{
+        _cleanup_(app_close) struct app app = {.lock_fd = -1};
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        int r;
+
+        r = app_open(&app, config, err);
+        if (r < 0)
+                return r;
+        mlc_ctx_init(&ctx, &app, name, JOB_ARENA_MAX, JOB_MS);
+        r = job(&ctx);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
+}
+
+static int admin_token(struct mlc_ctx *ctx)
+{
+        const char *token;
+        int r = auth_admin_token(ctx, &token);
+
+        if (r == 0)
+                (void)printf("%s\n", token);
+        return r;
+}
+
+static int run_admin_token(const struct app_config *config, const struct config_args *args,
+                           struct mlc_err *err)
+{
+        (void)args;
+        return run_job(config, "admin-token", admin_token, err);
+}
+
+static int rebuild_git(struct mlc_ctx *ctx)
+{
+        int64_t models = 0, versions = 0;
+        int r = app_alone(ctx->app, &ctx->err);
+
+        if (r == 0)
+                r = registry_rebuild_git(ctx, &models, &versions);
+        if (r == 0)
+                (void)printf("{\"models\":%" PRId64 ",\"versions\":%" PRId64 "}\n", models,
+                             versions);
+        return r;
+}
+
+static int run_rebuild_git(const struct app_config *config, const struct config_args *args,
+                           struct mlc_err *err)
+{
+        (void)args;
+        return run_job(config, "rebuild-git", rebuild_git, err);
+}
+
 static const struct command COMMANDS[] = {
         {"serve", "run the server until SIGTERM", 0, true, run_serve},
+        {"admin-token",
+         "make one more token for the first administrator, print it and write it to "
+         "DIR/admin-token",
+         0, false, run_admin_token},
+        {"rebuild-git",
+         "make every model's repository anew from the database and the blobs; no server may run", 0,
+         false, run_rebuild_git},
 };
 
 static void print_help(FILE *f)

@@ -112,6 +112,7 @@ static int start(struct db_cluster *c, const struct app *app, struct mlc_err *er
 {
         int r;
 
+        c->inherited_fd = -1;
         c->max_connections = (int)app->config.db_connections + OTHER_CONNECTIONS;
         r = cluster_account(c, err);
         if (r < 0)

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -15,6 +18,7 @@
 
 #define MAJOR_MIN 13
 #define MAJOR_MAX 99
+#define MAKING_MS_MAX 30000
 #define SOCKET_PATH_MAX 107 /* sun_path without its NUL, unix(7) */
 
 static const char *const BIN_DIRS[] = {"/usr/lib/postgresql/", "/usr/pgsql-"}; /* MAJOR/bin */
@@ -248,11 +252,34 @@ static int append_conf(const char *data, struct mlc_err *err)
         return 0;
 }
 
-/* initdb beside the final name, the role and its database by the single-user server, then rename.
+/*
+ * An initdb whose mlctld was killed may still be at work, and cleans up behind itself. It and its
+ * children hold this lock, so that whoever begins anew waits for their end.
  */
-static int create(struct db_cluster *c, struct mlc_err *err)
+static int lock_making(struct db_cluster *c, int *ret, struct mlc_err *err)
 {
-        char fresh[CLUSTER_PATH_MAX + 8], initdb[300], postgres[300];
+        char path[CLUSTER_PATH_MAX + 16];
+        int64_t until = mlc_monotonic_ms() + MAKING_MS_MAX;
+        _cleanup_(close_fd) int fd = -1;
+
+        (void)snprintf(path, sizeof(path), "%s/making", c->dir);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return mlc_fail_errno(err, "open", path);
+        while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                if (mlc_monotonic_ms() >= until)
+                        return mlc_fail(err, MLC_E_UNAVAILABLE,
+                                        "initdb of an earlier start still works on '%s'", c->dir);
+                mlc_sleep_ms(20);
+        }
+        *ret = TAKE_FD(fd);
+        return 0;
+}
+
+/* The data directory under the name `fresh`, with the role and its database. */
+static int make_data(struct db_cluster *c, const char *fresh, struct mlc_err *err)
+{
+        char initdb[300], postgres[300];
         const char *const init_argv[] = {initdb,
                                          "--pgdata",
                                          fresh,
@@ -263,27 +290,42 @@ static int create(struct db_cluster *c, struct mlc_err *err)
                                          "--auth=reject",
                                          "--data-checksums",
                                          NULL};
-        const char *const single_argv[] = {postgres,   "--single", "-D",
-                                           fresh,      "-c",       "log_min_messages=error",
-                                           "postgres", NULL};
+        const char *const single_argv[] = {
+                postgres, "--single",         "-D",       fresh, "-c", "log_min_messages=error",
+                "-c",     "exit_on_error=on", "postgres", NULL};
         int r;
 
-        (void)snprintf(fresh, sizeof(fresh), "%s.new", c->data);
         (void)snprintf(initdb, sizeof(initdb), "%s/initdb", c->bin);
         (void)snprintf(postgres, sizeof(postgres), "%s/postgres", c->bin);
-        if (nftw(fresh, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
-                return mlc_fail_errno(err, "remove", fresh);
         r = cluster_run(c, init_argv, NULL, err);
         if (r < 0)
                 return r;
         r = append_conf(fresh, err);
         if (r < 0)
                 return r;
-        r = cluster_run(c, single_argv,
-                        "CREATE ROLE mlctl LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE\n"
-                        "CREATE DATABASE mlctl OWNER mlctl\n"
-                        "REVOKE CONNECT ON DATABASE mlctl FROM PUBLIC\n",
-                        err);
+        return cluster_run(c, single_argv,
+                           "CREATE ROLE mlctl LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE\n"
+                           "CREATE DATABASE mlctl OWNER mlctl\n"
+                           "REVOKE CONNECT ON DATABASE mlctl FROM PUBLIC\n",
+                           err);
+}
+
+/* Beside the final name, then renamed. */
+static int create(struct db_cluster *c, struct mlc_err *err)
+{
+        char fresh[CLUSTER_PATH_MAX + 8];
+        _cleanup_(close_fd) int lock = -1;
+        int r;
+
+        (void)snprintf(fresh, sizeof(fresh), "%s.new", c->data);
+        r = lock_making(c, &lock, err);
+        if (r < 0)
+                return r;
+        if (nftw(fresh, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
+                return mlc_fail_errno(err, "remove", fresh);
+        c->inherited_fd = lock;
+        r = make_data(c, fresh, err);
+        c->inherited_fd = -1;
         if (r < 0)
                 return r;
         if (rename(fresh, c->data) < 0)

@@ -22,6 +22,7 @@ struct db_cluster {
         int max_connections;
         pid_t pid; /* the postmaster, 0 when none runs */
         int64_t started_ms;
+        int inherited_fd; /* a descriptor that children get too; -1 for none */
 
         bool change_user; /* we are root, it runs as `postgres` */
         bool need_search; /* a parent directory is closed to that account */

@@ -81,6 +81,8 @@ static void child(const struct db_cluster *c, const char *const argv[], const in
         (void)umask(077);
         if (dup2(fds[0], 0) < 0 || dup2(fds[1], 1) < 0 || dup2(fds[1], 2) < 0)
                 _exit(126);
+        if (c->inherited_fd >= 0)
+                (void)fcntl(c->inherited_fd, F_SETFD, 0);
         if (c->change_user && !child_change_user(c)) {
                 child_say(c->need_search
                                   ? "FATAL:  cannot change to the account postgres with "

@@ -89,9 +89,53 @@ def test_start_stop_start(make_server):
     assert not process.alive(pid)
     assert postmaster(server) is None, "not a clean shutdown"
     up(server)
-    assert not events(server, "db.migrated")[4:] or len(events(server, "db.migrated")) == len(
-        {e["version"] for e in events(server, "db.migrated")})
+    applied = [e["version"] for e in events(server, "db.migrated")]
+    assert applied and len(applied) == len(set(applied)), "a migration was applied twice"
     server.stop()
+
+
+def test_files_while_it_runs(make_server):
+    server = make_server().start()
+    address = server.directory / "address"
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*\n", address.read_text(encoding="ascii"))
+    assert (server.directory / "lock").read_text(encoding="ascii") == str(server.pid)
+    token = server.directory / "admin-token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert [e["token_file"] for e in events(server, "server.admin_created")] == [str(token)]
+    assert server.admin_token not in server.output()
+    server.client(server.admin_token).ok("GET", "/api/v1/users")
+    server.stop()
+    assert not address.exists()
+    first = token.read_text(encoding="ascii")
+    server.start()
+    assert token.read_text(encoding="ascii") == first
+    assert len(events(server, "server.admin_created")) == 1
+
+
+def admin_token(server, status=0):
+    done = subprocess.run([build_directory() / "mlctld", "admin-token", "--data", server.directory],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout.strip()
+
+
+def test_admin_token_beside_a_running_server_and_without(make_server):
+    server = make_server().start()
+    first, second = server.admin_token, admin_token(server)
+    assert second != first and server.admin_token == second
+    for token in (first, second):
+        server.client(token).ok("GET", "/api/v1/users")
+    server.stop()
+    third = admin_token(server)
+    assert postmaster(server) is None, "the cluster was left running"
+    server.start()
+    server.client(third).ok("GET", "/api/v1/users")
+
+
+def test_admin_token_needs_a_directory(tmp_path):
+    done = subprocess.run([build_directory() / "mlctld", "admin-token", "--data",
+                           tmp_path / "none"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "none" in done.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.threads
@@ -254,8 +298,9 @@ def test_as_somebody_else(tmp_path_factory):
         os.chown(home, who["user"], who["group"])
         env = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
         with open(base / "log", "wb") as log:
-            child = subprocess.Popen([program, "serve", "--data", home / "d", "--listen", "127.0.0.1:0"],
-                                     env=env, cwd="/", stderr=log, stdin=subprocess.DEVNULL,
+            child = subprocess.Popen([program, "serve", "--data", home / "d", "--listen",
+                                      "127.0.0.1:0"], env=env, cwd="/", stderr=log,
+                                     stdin=subprocess.DEVNULL,
                                      preexec_fn=process.die_with_parent(signal.SIGTERM), **who)
         try:
             process.wait_until(lambda: b"server.ready" in (base / "log").read_bytes() or
@@ -299,7 +344,8 @@ def test_data_of_a_version_that_is_not_installed(make_server):
     version = server.directory / "postgres/data/PG_VERSION"
     version.write_text("12\n", encoding="ascii")
     line = refused(server)
-    assert "PostgreSQL 12" in line and "apt-get install postgresql-12" in line and "pg_upgrade" in line
+    for part in ("PostgreSQL 12", "apt-get install postgresql-12", "pg_upgrade"):
+        assert part in line
     assert version.read_text(encoding="ascii") == "12\n"
 
 
@@ -334,7 +380,7 @@ def test_changed_migration_is_refused(make_server):
 
 
 def test_two_servers_on_one_external_database(make_server, postgres, database):
-    postgres.psql("CREATE ROLE other LOGIN; CREATE ROLE plain LOGIN")
+    postgres.psql("CREATE ROLE plain LOGIN")
     postgres.psql(f"ALTER DATABASE {database} OWNER TO plain")
     try:
         conninfo = postgres.conninfo(database, "plain")
@@ -354,8 +400,9 @@ def test_two_servers_on_one_external_database(make_server, postgres, database):
         process.wait_until(lambda: events(two, "leader.gained"), 10, "the other takes over")
         two.stop()
     finally:
-        postgres.psql(f"ALTER DATABASE {database} OWNER TO postgres")
-        postgres.psql("DROP ROLE other; DROP ROLE plain")
+        postgres.psql(f"ALTER DATABASE {database} OWNER TO postgres; DROP OWNED BY plain CASCADE",
+                      database)
+        postgres.psql("DROP ROLE plain")
 
 
 def test_external_database_away(make_server):
@@ -371,8 +418,8 @@ def test_external_superuser_is_warned_of(make_server, postgres, database):
 
 def test_runtime_role_cannot_become_more(make_server):
     server = up(make_server())
-    assert sql(server, "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls "
-                       "FROM pg_roles WHERE rolname = current_user") == "f"
+    assert sql(server, "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication "
+                       "OR rolbypassrls FROM pg_roles WHERE rolname = current_user") == "f"
     tcp = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=False).stdout
     assert f"pid={postmaster(server)}," not in tcp
     server.stop()
@@ -387,8 +434,8 @@ def test_runtime_role_cannot_become_more(make_server):
     (["serve", "extra", "--data", "/tmp"], "takes 0 arguments"),
 ])
 def test_usage(arguments, says):
-    done = subprocess.run([build_directory() / "mlctld", *arguments], capture_output=True, text=True,
-                          check=False, env={"PATH": "/usr/bin:/bin"})
+    done = subprocess.run([build_directory() / "mlctld", *arguments], capture_output=True,
+                          text=True, check=False, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 2 and done.stdout == "" and says in done.stderr
 
 
@@ -399,8 +446,8 @@ def test_help_version_and_manual():
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"mlctld \d+\.\d+\.\d+\n", done.stdout)
     manual = subprocess.run([program, "--man"], capture_output=True, check=True).stdout
-    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=manual, capture_output=True,
-                          check=False)
+    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=manual,
+                          capture_output=True, check=False)
     assert lint.returncode == 0, lint.stdout
 
 

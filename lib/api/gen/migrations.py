@@ -11,7 +11,10 @@ import sys
 
 FILE = re.compile(r"^([0-9]{4})_([a-z][a-z0-9_]{0,58})\.sql$")
 # a migration runs inside a transaction that is not its own
-CONTROL = re.compile(r"^\s*(BEGIN|COMMIT|ROLLBACK|START\s+TRANSACTION|END)\s*;", re.IGNORECASE | re.MULTILINE)
+CONTROL = re.compile(
+    r"^\s*(BEGIN|COMMIT|ROLLBACK|START\s+TRANSACTION|END)\s*;", re.IGNORECASE | re.MULTILINE
+)
+ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("?", "\\?"), ("\t", "\\t"), ("\r", "\\r"))
 
 
 class MigrationError(Exception):
@@ -43,8 +46,9 @@ def read(paths):
 def c_string(text):
     out = []
     for line in text.split("\n"):
-        line = line.replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?").replace("\t", "\\t")
-        out.append(f'         "{line.replace(chr(13), chr(92) + "r")}\\n"')
+        for plain, escaped in ESCAPES:
+            line = line.replace(plain, escaped)
+        out.append(f'         "{line}\\n"')
     return "\n".join(out)
 
 
