@@ -360,7 +360,7 @@ def test_tags_of_oci(model):
     assert model.repo.get_manifest("nightly").content == second
     assert model.repo.get_manifest("v1").content == first
     tags = model.http.ok("GET", f"/v2/{model.name}/tags/list")["tags"]
-    assert tags == ["1", "2", "3", "4", "latest", "nightly"]
+    assert tags == ["latest", "nightly", "v1", "v2", "v3", "v4"]
 
 
 def test_search(model, user):
