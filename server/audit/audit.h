@@ -82,6 +82,21 @@ int audit_ready(struct mlc_ctx *ctx) MLC_CHECK;
 #define AUDIT_SOURCES_MAX 16
 void audit_add_sources(struct app *app, const struct audit_source *sources, size_t n);
 
+/*
+ * `mlctld check`: the log with its rows, files and anchors, the replay against all sources, and
+ * then the parts of other modules, each of which calls report() with one sentence for each thing
+ * wrong. *ret is the verdict to print:
+ * {"ok":true,…} or {"ok":false,"index":N,"what":…}, the first thing found. Negative only when it
+ * could not look. Works beside a running server; ctx needs a deadline of hours and 64 MiB.
+ */
+struct audit_check_part {
+        const char *name;
+        int (*run)(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
+                   void *userdata);
+};
+int audit_check(struct mlc_ctx *ctx, const struct audit_check_part *parts, size_t n,
+                json_t **ret) MLC_CHECK;
+
 /* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread.
  */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;

@@ -112,3 +112,27 @@ select oid, coalesce(state ->> 'parent', ''), log_id, size from audit_anchor ord
 
 -- name: audit_anchor_insert
 insert into audit_anchor (log_id, oid, size, state, bytes) values ($1, $2, $3, $4::jsonb, $5)
+
+-- name: audit_origins
+select o.log_id, o.origin, o.state::text,
+       (select count(*) from audit_log l where l.log_id = o.log_id)
+from audit_origin o order by o.log_id
+
+-- name: audit_checkpoints
+select size, encode(root, 'hex'), note from audit_checkpoint where log_id = $1 and size <= $2 order by size
+
+-- name: audit_anchors
+-- Oldest first, each with the note of its checkpoint and the index of its leaf.
+select a.log_id, a.oid, coalesce(p.note, ''), s.idx, a.bytes
+from audit_anchor a
+left join audit_checkpoint p on p.log_id = a.log_id and p.size = a.size
+left join audit_search s on s.kind = 'anchor' and s.object_id = a.oid
+order by a.seq
+
+-- name: audit_search_differs
+select l.idx from audit_log l
+left join audit_search s on s.log_id = l.log_id and s.idx = l.idx
+cross join lateral (select convert_from(l.leaf, 'UTF8')::json as j) x
+where s.idx is null or s.actor <> x.j ->> 'actor' or s.action <> x.j ->> 'action' or s.kind <> x.j ->> 'kind'
+   or s.object_id <> x.j ->> 'id' or s.time <> (x.j ->> 'time')::timestamptz
+order by l.log_id, l.idx limit 1
