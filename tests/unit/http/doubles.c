@@ -210,8 +210,7 @@ int api_t_create(struct mlc_ctx *ctx, const struct api_t_create_req *req, struct
 
         mlc_sleep_ms(doubles.create_ms);
         j = json_pack("{s:s, s:I, s:I}", "name", req->body.name, "n", (json_int_t)req->body.n,
-                      "made",
-                      (json_int_t)__atomic_add_fetch(&doubles.created, 1, __ATOMIC_SEQ_CST));
+                      "made", (json_int_t)(atomic_fetch_add(&doubles.created, 1) + 1));
         r = http_idempotent_store(ctx, &tx, 201, j);
         if (r < 0) {
                 json_decref(j);
@@ -284,7 +283,7 @@ int api_t_upload_open(struct mlc_ctx *ctx, const struct api_t_upload_req *req, v
 {
         if (req->query.digest != NULL && strcmp(req->query.digest, "bad") == 0)
                 return ctx_fail_field(ctx, MLC_E_INVALID, "oci:DIGEST_INVALID", "not a digest");
-        (void)__atomic_add_fetch(&doubles.uploads_opened, 1, __ATOMIC_SEQ_CST);
+        (void)atomic_fetch_add(&doubles.uploads_opened, 1);
         *ret_sink = calloc(1, sizeof(uint64_t));
         return 0;
 }
@@ -304,7 +303,7 @@ void api_t_upload_abort(struct mlc_ctx *ctx, void *sink)
 {
         (void)ctx;
         free(sink);
-        (void)__atomic_add_fetch(&doubles.uploads_aborted, 1, __ATOMIC_SEQ_CST);
+        (void)atomic_fetch_add(&doubles.uploads_aborted, 1);
 }
 
 int api_t_upload(struct mlc_ctx *ctx, const struct api_t_upload_req *req, void *sink,
@@ -313,7 +312,7 @@ int api_t_upload(struct mlc_ctx *ctx, const struct api_t_upload_req *req, void *
         (void)req;
         doubles.upload_bytes = *(uint64_t *)sink;
         free(sink);
-        (void)__atomic_add_fetch(&doubles.uploads_done, 1, __ATOMIC_SEQ_CST);
+        (void)atomic_fetch_add(&doubles.uploads_done, 1);
         http_reply_header(reply, "Location", "/v2/a/b/blobs/x");
         http_reply_empty(reply, 201);
         (void)ctx;
@@ -327,7 +326,7 @@ void doubles_start(int64_t max_connections)
         struct mlc_err err = {0};
 
         mlc_log_level_min(getenv("MLC_TEST_LOG") != NULL ? MLC_LOG_DEBUG : MLC_LOG_ERROR);
-        doubles = (struct doubles){0};
+        memset(&doubles, 0, sizeof(doubles));
         n_table = 0;
         (void)snprintf(doubles.dir, sizeof(doubles.dir), "/tmp/mlc-http-XXXXXX");
         assert(mkdtemp(doubles.dir) != NULL);

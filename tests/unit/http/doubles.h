@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,8 +18,8 @@ struct doubles {
         struct app app;
         char dir[64];
         bool log_read_only;
-        unsigned long created, uploads_opened, uploads_done, uploads_aborted;
-        uint64_t upload_bytes;
+        atomic_ulong created, uploads_opened, uploads_done, uploads_aborted;
+        atomic_ullong upload_bytes;
         bool upload_fails; /* the write that passes 64 KiB says so */
         int64_t create_ms; /* what t_create takes before its transaction */
 };

@@ -194,7 +194,8 @@ static void test_idempotency(void **state)
                 r = client_ask(&q);
                 if (r.status != ROWS[i].status || doubles.created != ROWS[i].created ||
                     (strstr(r.head, ROWS[i].text) == NULL && strstr(r.body, ROWS[i].text) == NULL))
-                        fail_msg("row %zu: %lu made, %s%s", i, doubles.created, r.head, r.body);
+                        fail_msg("row %zu: %lu made, %s%s", i, (unsigned long)doubles.created,
+                                 r.head, r.body);
                 client_reply_done(&r);
         }
 }
