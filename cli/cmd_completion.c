@@ -281,8 +281,9 @@ static void put_fish(void)
                      "end\n"
                      "function __mlctl_in\n"
                      "    set -l plain (__mlctl_plain)\n"
-                     "    test (count $plain) -ge (count $argv)\n"
-                     "    and test \"$plain[1..(count $argv)]\" = \"$argv\"\n"
+                     "    set -l n (count $argv)\n"
+                     "    test (count $plain) -ge $n\n"
+                     "    and test \"$plain[1..$n]\" = \"$argv\"\n"
                      "end\n"
                      "complete -c mlctl -f\n");
         for (const struct cli_option *o = CLI_GLOBAL; o->name != NULL; o++)

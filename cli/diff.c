@@ -302,27 +302,23 @@ static void print_diff(struct cli *cli, const json_t *j)
                 (void)puts("nothing differs");
 }
 
-static int fetch(struct cli *cli, const char *ref, json_t **ret)
-{
-        _cleanup_(mlc_str_done) struct mlc_str path;
-        int r;
-
-        mlc_str_init(&path, RESOURCE_PATH_MAX);
-        r = resource_version(cli, ref, &path);
-        if (r == 0)
-                r = cli_connect(cli);
-        if (r == 0)
-                r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&path), NULL, ret, &cli->err);
-        return r;
-}
-
 int model_run_diff(struct cli *cli)
 {
         _cleanup_(json_decref_p) json_t *a = NULL, *b = NULL, *diff = NULL;
-        int r = fetch(cli, cli->args[0], &a);
+        _cleanup_(mlc_str_done) struct mlc_str from, to;
+        int r;
 
+        mlc_str_init(&from, RESOURCE_PATH_MAX);
+        mlc_str_init(&to, RESOURCE_PATH_MAX);
+        r = resource_version(cli, cli->args[0], &from);
         if (r == 0)
-                r = fetch(cli, cli->args[1], &b);
+                r = resource_version(cli, cli->args[1], &to);
+        if (r == 0)
+                r = cli_connect(cli);
+        if (r == 0)
+                r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&from), NULL, &a, &cli->err);
+        if (r == 0)
+                r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&to), NULL, &b, &cli->err);
         if (r < 0)
                 return r;
         diff = diff_versions(a, b);
