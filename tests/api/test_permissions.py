@@ -12,7 +12,7 @@ MINE, OTHER = "walk", "walk-elsewhere"
 ABSENT = {"user": "u000000000000", "token": "t000000000000", "key": "k000000000000",
           "model": "nothing", "version": "7", "alias": "none", "digest": "sha256:" + "0" * 64,
           "reference": "sha256:" + "0" * 64, "upload": "00000000-0000-4000-8000-000000000000",
-          "index": "999999999", "role": "approver@walk", "rest": "tile/0/000", "path": "0/000"}
+          "index": "999999999", "role": "approver@walk", "rest": "tile/0/000", "path": "000"}
 
 
 def operations():
