@@ -331,3 +331,12 @@ left join lateral (
         limit 1) l on true
 where l.j is null or l.j ->> 'id' <> m.ns || '/' || m.name || ':' || v.number
    or l.j -> 'state' ->> 'digest' <> v.digest or l.j ->> 'action' <> 'version.create'
+
+-- name: check_history
+-- Every leaf about an alias has its history entry.
+select s.object_id from audit_search s join audit_log l on l.log_id = s.log_id and l.idx = s.idx
+where s.kind = 'alias' and not exists (select 1 from alias_history h where h.leaf = l.leaf_hash)
+
+-- name: check_manifests
+select repo, digest, media_type, coalesce(artifact_type, ''), coalesce(subject, ''), size from manifest
+where (repo, digest) > ($1, $2) order by repo, digest limit $3::bigint

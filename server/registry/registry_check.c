@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "gen/registry.sql.h"
 #include "registry/registry_internal.h"
+#include "store/store.h"
 
 #define BATCH 20
 
@@ -55,6 +56,7 @@ static int check_rows(struct mlc_ctx *ctx, const struct check *c)
                 {&SQL_CHECK_NUMBERS, "version numbers have a gap or the model's count is wrong"},
                 {&SQL_CHECK_SEARCH, "what searches use differs from the version"},
                 {&SQL_CHECK_ALIASES, "alias differs from its newest history entry"},
+                {&SQL_CHECK_HISTORY, "the history of this alias lacks an entry"},
                 {&SQL_CHECK_LEAVES, "row differs from its leaf, or the leaf is missing"},
         };
         _cleanup_(db_tx_done) struct db_tx tx = {0};
@@ -322,6 +324,70 @@ static int check_versions(struct mlc_ctx *ctx, const struct check *c)
         return r;
 }
 
+/* --- manifests, versions or not --- */
+
+static int check_manifest(struct mlc_ctx *ctx, const struct check *c, const struct db_rows *rows,
+                          int row)
+{
+        const char *bytes, *digest = db_text(rows, row, 1);
+        struct mlc_manifest m;
+        size_t len;
+        int r;
+
+        r = store_read_bytes(ctx, digest, REGISTRY_MANIFEST_MAX, &bytes, &len);
+        if (r < 0)
+                return r;
+        r = mlc_manifest_parse(bytes, len, NULL, &ctx->arena, &m, &ctx->err);
+        if (r < 0)
+                return r;
+        if (strcmp(m.media_type, db_text(rows, row, 2)) != 0 ||
+            strcmp(m.artifact_type != NULL ? m.artifact_type : "", db_text(rows, row, 3)) != 0 ||
+            strcmp(m.subject != NULL ? m.subject : "", db_text(rows, row, 4)) != 0 ||
+            (int64_t)len != db_int(rows, row, 5))
+                say(c, "manifest %s of %s: its row differs from the manifest", digest,
+                    db_text(rows, row, 0));
+        return 0;
+}
+
+static int read_manifests(struct mlc_ctx *ctx, const char *repo, const char *digest,
+                          struct db_rows *ret)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r;
+
+        r = db_tx_begin_read(ctx, &tx);
+        if (r < 0)
+                return r;
+        return db_run(&tx, SQL_CHECK_MANIFESTS, ret, DB_TEXT(repo), DB_TEXT(digest), DB_INT(BATCH));
+}
+
+static int check_manifests(struct mlc_ctx *ctx, const struct check *c)
+{
+        char repo[2 * MLC_NAME_MAX + 2] = "", digest[MLC_DIGEST_STR] = "";
+        int r = 0, n = BATCH;
+
+        while (n == BATCH && r == 0) {
+                _cleanup_(db_rows_done) struct db_rows rows = {0};
+
+                r = read_manifests(ctx, repo, digest, &rows);
+                if (r < 0)
+                        return r;
+                n = rows.n;
+                for (int i = 0; i < n && r == 0; i++) {
+                        struct mlc_ctx job;
+
+                        (void)snprintf(repo, sizeof(repo), "%s", db_text(&rows, i, 0));
+                        (void)snprintf(digest, sizeof(digest), "%s", db_text(&rows, i, 1));
+                        mlc_ctx_init(&job, ctx->app, "check", 256u << 20, 600000);
+                        r = finding(&job, c, check_manifest(&job, c, &rows, i), digest);
+                        if (r < 0)
+                                ctx->err = job.err;
+                        mlc_ctx_done(&job);
+                }
+        }
+        return r;
+}
+
 /* --- repositories --- */
 
 struct refs {
@@ -505,6 +571,9 @@ int registry_check(struct mlc_ctx *ctx, registry_report report, void *userdata)
         if (r < 0)
                 return r;
         r = check_versions(ctx, &c);
+        if (r < 0)
+                return r;
+        r = check_manifests(ctx, &c);
         if (r < 0)
                 return r;
         r = registry_each_model(ctx, check_model, &c);

@@ -106,7 +106,8 @@ def test_first_version(model, pusher):
     weights = safetensors([1.5, 2.5, 3.5])
     card = b"---\nlicense: mit\n---\n# A model\n"
     made = model.version({"w.safetensors": weights, "README.md": card}, LINEAGE,
-                         labels={"tier": "high"}, metrics={"auc": 0.951, "n": 171}, alias="candidate")
+                         labels={"tier": "high"}, metrics={"auc": 0.951, "n": 171},
+                         alias="candidate")
     assert made["version"] == 1 and made["created"] is True
     assert made["ref"] == f"{model.name}:1"
     v = model.get(1)
@@ -456,7 +457,8 @@ def test_unsafe_pickle_and_tar(model):
     tar = tar_of({"small/model.pkl": evil})
     for data in (b"{}", tar):
         model.repo.push(data)
-    manifest = oci.manifest(layers=[oci.descriptor(tar, "application/vnd.cncf.model.weight.v1.tar")])
+    manifest = oci.manifest(
+        layers=[oci.descriptor(tar, "application/vnd.cncf.model.weight.v1.tar")])
     model.repo.put_manifest("archive", manifest)
     v = model.get("archive")
     assert v["safety"] == "unsafe" and v["files"][0]["path"] is None
