@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "cli.h"
 #include "config.h"
+#include "log.h"
 
 #define TOKEN_FILE_MAX 4096
 
@@ -105,6 +106,15 @@ static int token_by_prompt(struct cli *cli, char **ret)
         return 0;
 }
 
+/* Before anything secret goes there: the log's key is pinned, or is the pinned one. */
+static int meet(struct cli *cli, const char *url)
+{
+        _cleanup_(mlc_log_done) struct mlc_log log = {0};
+        int r = cli_connect_anonymous(cli, url);
+
+        return r < 0 ? r : cli_log_open(cli, &log);
+}
+
 static int run_login(struct cli *cli)
 {
         const char *url = cli->args[0], *invite = cli_opt(cli, "invite"),
@@ -116,6 +126,9 @@ static int run_login(struct cli *cli)
 
         if (invite != NULL && file != NULL)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "give either --invite or --token-file");
+        r = meet(cli, url);
+        if (r < 0)
+                return r;
         if (invite != NULL)
                 r = token_by_invite(cli, url, invite, &token);
         else

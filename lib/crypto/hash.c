@@ -57,6 +57,20 @@ void mlc_sha256(const void *data, size_t len, struct mlc_digest *ret)
         mlc_sha256_final(&h, ret);
 }
 
+void mlc_git_hash(const char *type, const void *data, size_t len,
+                  unsigned char ret[MLC_GIT_OID_LEN])
+{
+        char head[64];
+        int n = snprintf(head, sizeof(head), "%s %zu", type, len);
+        SHA_CTX h;
+        int ok;
+
+        assert(n > 0 && (size_t)n < sizeof(head));
+        ok = SHA1_Init(&h) == 1 && SHA1_Update(&h, head, (size_t)n + 1) == 1 &&
+             SHA1_Update(&h, data, len) == 1 && SHA1_Final(ret, &h) == 1;
+        assert(ok);
+}
+
 static void put_be(unsigned char *p, uint64_t v, unsigned n)
 {
         for (unsigned i = 0; i < n; i++)

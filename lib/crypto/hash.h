@@ -31,3 +31,9 @@ unsigned long long mlc_sha256_count(const struct mlc_sha256 *h);
 void mlc_sha256(const void *data, size_t len, struct mlc_digest *ret);
 /* SHA-256 of the value's RFC 8785 form (at most 16 MiB of it). */
 int mlc_sha256_json(const json_t *j, struct mlc_digest *ret, struct mlc_err *err) MLC_CHECK;
+
+/* SHA-1 of "TYPE LEN NUL" and the data: how git names an object. Only for that: SHA-1 proves
+ * nothing by itself, so what matters is also bound by a SHA-256. */
+#define MLC_GIT_OID_LEN 20
+void mlc_git_hash(const char *type, const void *data, size_t len,
+                  unsigned char ret[MLC_GIT_OID_LEN]);
