@@ -88,6 +88,8 @@ void out_line(struct cli *cli, const json_t *j, void (*human)(struct cli *cli, c
 void out_note(struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Text from others on stdout, control and bidi characters escaped. */
 void out_text(const char *text);
+/* The same for several lines, and a line end. */
+void out_block(const char *text);
 /* Columns; values are texts from JSON members (dotted paths), formatted by `format`. */
 enum out_format { OUT_TEXT, OUT_SIZE, OUT_TIME, OUT_DIGEST, OUT_LIST };
 struct out_column {
@@ -113,6 +115,8 @@ extern const struct cli_command CMD_AUTH[];
 extern const struct cli_command CMD_TOKEN[];
 extern const struct cli_command CMD_KEY[];
 extern const struct cli_command CMD_PUSH[];
+extern const struct cli_command CMD_PULL[];
+extern const struct cli_command CMD_AUDIT[];
 extern const struct cli_command CMD_MODEL[];
 extern const struct cli_command CMD_ALIAS[];
 extern const struct cli_command CMD_VERSION[];

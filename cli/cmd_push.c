@@ -7,13 +7,10 @@
 #include "base/cleanup.h"
 #include "cli.h"
 #include "client/origin.h"
-#include "client/parallel.h"
 #include "client/push.h"
 #include "codec/ref.h"
 #include "config.h"
 #include "progress.h"
-
-#define JOBS_DEFAULT 4
 
 /* What the options and the surroundings say of an artifact. */
 struct origin_in {
@@ -245,18 +242,6 @@ static int read_target(struct cli *cli, struct mlc_ref *ret)
                         cli->args[0]);
 }
 
-static int read_jobs(struct cli *cli, unsigned *ret)
-{
-        const char *text = cli_opt(cli, "jobs");
-        unsigned long long n = JOBS_DEFAULT;
-
-        if (text != NULL && (!mlc_parse_u64(text, &n) || n < 1 || n > MLC_PARALLEL_MAX))
-                return mlc_fail(&cli->err, MLC_E_USAGE, "--jobs takes 1 to %d, not '%s'",
-                                MLC_PARALLEL_MAX, text);
-        *ret = (unsigned)n;
-        return 0;
-}
-
 static int push(struct cli *cli, struct mlc_push *in, struct mlc_push_result *ret)
 {
         _cleanup_(progress_done) struct progress progress;
@@ -283,7 +268,7 @@ static int run_push(struct cli *cli)
 
         if (r < 0)
                 return r;
-        r = read_jobs(cli, &in.jobs);
+        r = progress_jobs(cli, &in.jobs);
         if (r < 0)
                 return r;
         r = mlc_files_collect((const char *const *)(const void *)(cli->args + 1),

@@ -8,9 +8,11 @@ const struct cli_command *const CLI_TABLES[] = {
         CMD_TOKEN,     //
         CMD_KEY,     //
         CMD_PUSH,     //
+        CMD_PULL,     //
         CMD_MODEL,     //
         CMD_ALIAS,     //
         CMD_VERSION,     //
+        CMD_AUDIT,     //
         CMD_DATASET,     //
         CMD_COMPLETION,     //
         NULL,

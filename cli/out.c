@@ -47,6 +47,19 @@ void out_text(const char *text)
         (void)fputs(mlc_str_cstr(&s), stdout);
 }
 
+void out_block(const char *text)
+{
+        while (*text != '\0') {
+                _cleanup_(mlc_str_done) struct mlc_str s;
+                size_t n = strcspn(text, "\n");
+
+                mlc_str_init(&s, TEXT_MAX);
+                mlc_utf8_escape_display(text, n, &s);
+                (void)puts(mlc_str_cstr(&s));
+                text += n + (text[n] == '\n');
+        }
+}
+
 void out_note(struct cli *cli, const char *fmt, ...)
 {
         va_list ap;

@@ -6,7 +6,9 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "client/parallel.h"
 
+#define JOBS_DEFAULT 4
 #define REDRAW_MS 100
 #define RATE_FROM_MS 500 /* before that a rate would jump about */
 
@@ -111,4 +113,16 @@ void progress_done(struct progress *p)
 struct mlc_meter progress_meter(struct progress *p)
 {
         return (struct mlc_meter){.phase = on_phase, .add = on_add, .userdata = p};
+}
+
+int progress_jobs(struct cli *cli, unsigned *ret)
+{
+        const char *text = cli_opt(cli, "jobs");
+        unsigned long long n = JOBS_DEFAULT;
+
+        if (text != NULL && (!mlc_parse_u64(text, &n) || n < 1 || n > MLC_PARALLEL_MAX))
+                return mlc_fail(&cli->err, MLC_E_USAGE, "--jobs takes 1 to %d, not '%s'",
+                                MLC_PARALLEL_MAX, text);
+        *ret = (unsigned)n;
+        return 0;
 }

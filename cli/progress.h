@@ -28,3 +28,6 @@ struct mlc_meter progress_meter(struct progress *p);
 /* The line's text, for `seconds_ms` since the phase began: "pushing  45 %  1.2 of 2.6 GiB  …" */
 #define PROGRESS_LINE 160
 void progress_format(const struct progress *p, int64_t elapsed_ms, char ret[PROGRESS_LINE]);
+
+/* The option --jobs: how many transfers at a time. */
+int progress_jobs(struct cli *cli, unsigned *ret) MLC_CHECK;
