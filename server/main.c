@@ -4,12 +4,15 @@
 #include <sys/stat.h>
 
 #include "app.h"
+#include "audit/audit.h"
 #include "auth/auth.h"
+#include "backup.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "config.h"
 #include "ctx.h"
 #include "registry/registry.h"
+#include "store/store.h"
 
 #define JOB_ARENA_MAX (256 << 20)
 #define JOB_MS (24 * 3600000LL)
@@ -86,6 +89,64 @@ static int run_rebuild_git(const struct app_config *config, const struct config_
         return run_job(config, "rebuild-git", rebuild_git, err);
 }
 
+static int check_store(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
+                       void *userdata)
+{
+        const char *what = NULL;
+        int r = store_check(ctx, &what);
+
+        if (r == 0 && what != NULL)
+                report(userdata, what);
+        return r;
+}
+
+static int check(struct mlc_ctx *ctx)
+{
+        static const struct audit_check_part parts[] = {{"blobs", check_store},
+                                                        {"repositories", registry_check}};
+        _cleanup_(json_decref_p) json_t *verdict = NULL;
+        int r = audit_check(ctx, parts, ARRAY_LEN(parts), &verdict);
+
+        if (r < 0)
+                return r;
+        (void)json_dumpf(verdict, stdout, JSON_COMPACT);
+        (void)printf("\n");
+        if (json_is_true(json_object_get(verdict, "ok")))
+                return 0;
+        return ctx_fail(ctx, MLC_E_VERIFY, "%s",
+                        json_string_value(json_object_get(verdict, "what")));
+}
+
+static int run_check(const struct app_config *config, const struct config_args *args,
+                     struct mlc_err *err)
+{
+        (void)args;
+        return run_job(config, "check", check, err);
+}
+
+static int run_backup(const struct app_config *config, const struct config_args *args,
+                      struct mlc_err *err)
+{
+        _cleanup_(app_close) struct app app = {.lock_fd = -1};
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        int r;
+
+        r = app_open(&app, config, err);
+        if (r < 0)
+                return r;
+        mlc_ctx_init(&ctx, &app, "backup", JOB_ARENA_MAX, JOB_MS);
+        r = backup_make(&ctx, args->positional[0]);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
+}
+
+static int run_restore(const struct app_config *config, const struct config_args *args,
+                       struct mlc_err *err)
+{
+        return backup_restore(config, args->positional[0], err);
+}
+
 static const struct command COMMANDS[] = {
         {"serve", "run the server until SIGTERM", 0, true, run_serve},
         {"admin-token",
@@ -95,6 +156,12 @@ static const struct command COMMANDS[] = {
         {"rebuild-git",
          "make every model's repository anew from the database and the blobs; no server may run", 0,
          false, run_rebuild_git},
+        {"check",
+         "check log, anchors, rows, repositories and blobs; prints one line of JSON, exit 1 when "
+         "something is wrong",
+         0, false, run_check},
+        {"backup", "copy everything to the directory TO; the server may run", 1, false, run_backup},
+        {"restore", "put the backup FROM into DIR; no server may run", 1, true, run_restore},
 };
 
 static void print_help(FILE *f)

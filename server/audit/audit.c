@@ -198,3 +198,46 @@ int audit_erase_pii(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject)
         (void)ctx;
         return db_run(tx, SQL_AUDIT_PII_ERASE, NULL, DB_TEXT(subject));
 }
+
+int audit_quiesce(struct mlc_ctx *ctx, struct db_tx *tx, int *ret_lock)
+{
+        int r;
+
+        /* every state change writes to the outbox */
+        r = db_run0(tx, SQL_AUDIT_QUIESCE, NULL);
+        if (r < 0)
+                return r;
+        return audit_files_lock(ctx->app->audit->dir, ret_lock, &ctx->err);
+}
+
+int audit_export(struct mlc_ctx *ctx, struct db_tx *tx, char ret_snapshot[64])
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r;
+
+        (void)ctx;
+        r = db_run0(tx, SQL_AUDIT_SNAPSHOT, NULL);
+        if (r == 0)
+                r = db_run0(tx, SQL_AUDIT_EXPORT, &rows);
+        if (r < 0)
+                return r;
+        (void)snprintf(ret_snapshot, 64, "%s", db_text(&rows, 0, 0));
+        return 0;
+}
+
+int audit_signed_size(const char *data, uint64_t *ret, struct mlc_err *err)
+{
+        _cleanup_(audit_state_done) struct audit_state s = {0};
+        char dir[AUDIT_PATH_MAX];
+        int r;
+
+        (void)snprintf(dir, sizeof(dir), "%s/log", data);
+        r = audit_state_read(dir, &s, err);
+        if (r == MLC_E_NOT_FOUND) {
+                mlc_err_clear(err);
+                r = 0;
+        }
+        if (r == 0)
+                *ret = s.cp.size;
+        return r;
+}

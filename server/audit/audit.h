@@ -97,6 +97,16 @@ struct audit_check_part {
 int audit_check(struct mlc_ctx *ctx, const struct audit_check_part *parts, size_t n,
                 json_t **ret) MLC_CHECK;
 
+/*
+ * For backups: until tx ends no state change commits, and until *ret_lock (a descriptor, the
+ * caller's) is closed nothing is published. audit_export opens a snapshot in tx (of another ctx)
+ * and names it for pg_dump.
+ */
+int audit_quiesce(struct mlc_ctx *ctx, struct db_tx *tx, int *ret_lock) MLC_CHECK;
+int audit_export(struct mlc_ctx *ctx, struct db_tx *tx, char ret_snapshot[64]) MLC_CHECK;
+/* Size of the signing state below a DIR; 0 when there is none, MLC_E_VERIFY when it is damaged. */
+int audit_signed_size(const char *data, uint64_t *ret, struct mlc_err *err) MLC_CHECK;
+
 /* 0, or MLC_E_READ_ONLY with the reason that /readyz and problem documents show. Cheap; any thread.
  */
 int audit_writable(struct mlc_ctx *ctx) MLC_CHECK;

@@ -136,3 +136,9 @@ cross join lateral (select convert_from(l.leaf, 'UTF8')::json as j) x
 where s.idx is null or s.actor <> x.j ->> 'actor' or s.action <> x.j ->> 'action' or s.kind <> x.j ->> 'kind'
    or s.object_id <> x.j ->> 'id' or s.time <> (x.j ->> 'time')::timestamptz
 order by l.log_id, l.idx limit 1
+
+-- name: audit_quiesce
+lock table audit_outbox in share mode
+
+-- name: audit_export
+select pg_export_snapshot()

@@ -352,8 +352,6 @@ int audit_open(struct app *app, struct mlc_err *err)
                 audit_close(app);
                 return r;
         }
-        assert(app->hooks.n_ready < APP_HOOKS_MAX);
-        app->hooks.ready[app->hooks.n_ready++] = audit_ready;
         return 0;
 }
 

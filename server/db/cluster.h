@@ -25,4 +25,11 @@ void db_cluster_stop(struct app *app);
  * Called by the main thread now and then: when PostgreSQL ended by itself it is started again.
  */
 int db_cluster_tend(struct app *app, struct mlc_err *err) MLC_CHECK;
+/*
+ * Loads an exported snapshot of another database into the empty one of to->cluster, with pg_dump
+ * and pg_restore of its version; the snapshot's transaction stays open meanwhile. Needs room for
+ * the dump in to->config.data.
+ */
+int db_cluster_load(struct app *to, const char *from_conninfo, const char *snapshot,
+                    struct mlc_err *err) MLC_CHECK;
 const char *db_cluster_conninfo(const struct db_cluster *c); /* borrowed */

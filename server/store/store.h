@@ -123,6 +123,12 @@ void store_upload_abort(struct mlc_ctx *ctx, struct store_upload *u);
 /* Removes the upload. NULL-safe. */
 void store_upload_cancel(struct store_upload *u);
 
+/*
+ * `mlctld backup`: copies every blob that has a row from another DIR into this one. MLC_E_NOT_FOUND
+ * when one is missing there.
+ */
+int store_copy_blobs(struct mlc_ctx *ctx, const char *from_dir) MLC_CHECK;
+
 /* --- `mlctld check` --- */
 
 /*
