@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples of README.md and docs/*.md are true: their fenced sh blocks are run as they stand.
+
+The blocks of one page are one script. README's starts from nothing but the built programs. Blocks that are not marked sh show what cannot be run here.
+"""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+
+from support.server import build_directory
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KEPT = ("LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
+
+
+def blocks(text):
+    """The fenced sh blocks of a Markdown text, in order."""
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def script(page):
+    found = blocks((ROOT / page).read_text(encoding="utf-8"))
+    assert found, f"{page} has no sh block"
+    return "\n".join(found)
+
+
+def shell(text, directory, env=None, timeout=240):
+    """Runs the text as a person's shell would, in a checkout whose release build is the one under
+    test; whatever it leaves running is stopped."""
+    (directory / "build").mkdir()
+    (directory / "build/release").symlink_to(build_directory())
+    (directory / "home").mkdir()
+    own = {k: v for k, v in os.environ.items() if k in KEPT}
+    own.update(PATH=f"{build_directory()}:/usr/bin:/bin:/usr/sbin:/sbin", NO_COLOR="1",
+               HOME=str(directory / "home"), **(env or {}))
+    with open(directory / "out", "w+", encoding="utf-8") as out, \
+            open(directory / "err", "w+", encoding="utf-8") as err:
+        # files, since a server that a failed script leaves behind would keep pipes open
+        with subprocess.Popen(["bash", "-euo", "pipefail", "-c", text], cwd=directory, env=own,
+                              stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                              start_new_session=True) as one:
+            try:
+                one.wait(timeout)
+            finally:
+                try:
+                    os.killpg(one.pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    pass
+        said = []
+        for f in (out, err):
+            f.seek(0)
+            said.append(f.read())
+    assert one.returncode == 0, f"exit {one.returncode}\n{said[0][-4000:]}\n{said[1][-4000:]}"
+    return said
+
+
+def test_blocks_finds_only_sh():
+    text = "a\n```sh\none\n```\n```\ntwo\n```\n```sh\nthree\nfour\n```\n"
+    assert blocks(text) == ["one\n", "three\nfour\n"]
+
+
+def test_a_wrong_command_is_noticed(tmp_path):
+    with pytest.raises(AssertionError, match="exit 2"):
+        shell("mlctl list demo/a/b/c\n", tmp_path, {"MLCTL_SERVER": "http://127.0.0.1:1"})
+
+
+def test_first_push_by_hand(tmp_path):
+    out, _ = shell(script("README.md"), tmp_path)
+    assert "demo/scorer:1" in out
+    assert "that version exists already" in out
+    assert "the log is whole" in out
+    pulled = tmp_path / "first-push/pulled"
+    assert sorted(p.name for p in pulled.iterdir()) == ["README.md", "weights.bin"]
+    assert not (tmp_path / "first-push/data/address").exists()  # stopped
