@@ -84,7 +84,8 @@ int cli_version_get(struct cli *cli, const struct mlc_ref *ref, json_t **ret) ML
 void out_result(struct cli *cli, const json_t *j, void (*human)(struct cli *cli, const json_t *j));
 /* One object a line in JSON form (for streams). */
 void out_line(struct cli *cli, const json_t *j, void (*human)(struct cli *cli, const json_t *j));
-/* A note to people on stderr, nothing with --quiet or a machine-readable output. */
+/* A note of one line to people on stderr, text from others in it escaped; nothing with --quiet or a
+ * machine-readable output. */
 void out_note(struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Text from others on stdout, control and bidi characters escaped. */
 void out_text(const char *text);

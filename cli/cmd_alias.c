@@ -74,6 +74,11 @@ static int moved_meanwhile(struct cli *cli, const char *path, unsigned long long
                 return mlc_fail(&cli->err, MLC_E_PRECONDITION,
                                 "'%s' does not exist (any more), it does not name version %llu",
                                 cli->args[0], expected);
+        if (expected == 0)
+                return mlc_fail(&cli->err, MLC_E_PRECONDITION,
+                                "'%s' was made meanwhile and names version %lld; decide again, "
+                                "then say --if %lld",
+                                cli->args[0], (long long)version, (long long)version);
         return mlc_fail(&cli->err, MLC_E_PRECONDITION,
                         "'%s' names version %lld, not %llu: it was moved meanwhile; decide again, "
                         "then say --if %lld",
@@ -179,7 +184,7 @@ static void print_aliases(struct cli *cli, const json_t *j)
 static void print_history(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
-                {"SINCE", "at", OUT_TIME},
+                {"SINCE (UTC)", "at", OUT_TIME},
                 {"VERSION", "version", OUT_TEXT},
                 {"DIGEST", "digest", OUT_DIGEST},
                 {"BY", "by", OUT_TEXT},

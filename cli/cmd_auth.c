@@ -173,15 +173,19 @@ static void print_new_user(struct cli *cli, const json_t *j)
         const char *token = json_string_value(json_object_get(j, "token"));
 
         print_user(cli, j);
-        if (invite != NULL)
-                (void)printf("\n%sinvitation%s   %s\nThey log in once with:  mlctl login %s "
-                             "--invite %s\n",
-                             out_bold(cli), out_reset(cli), invite, mlc_client_url(cli->client),
-                             invite);
-        if (token != NULL)
-                (void)printf("\n%stoken%s        %s\nIt is shown this once; give it to the job as "
-                             "MLCTL_TOKEN.\n",
-                             out_bold(cli), out_reset(cli), token);
+        if (invite != NULL) {
+                (void)printf("\n%sinvitation%s   ", out_bold(cli), out_reset(cli));
+                out_text(invite);
+                (void)printf("\nThey log in once with:  mlctl login %s --invite ",
+                             mlc_client_url(cli->client));
+                out_text(invite);
+                (void)putchar('\n');
+        }
+        if (token != NULL) {
+                (void)printf("\n%stoken%s        ", out_bold(cli), out_reset(cli));
+                out_text(token);
+                (void)puts("\nIt is shown this once; give it to the job as MLCTL_TOKEN.");
+        }
 }
 
 static int run_user_add(struct cli *cli)

@@ -93,7 +93,7 @@ static void print_versions(struct cli *cli, const json_t *j)
                 {"SIZE", "size", OUT_SIZE},
                 {"DIGEST", "digest", OUT_DIGEST},
                 {"WHO", "who", OUT_TEXT},
-                {"WHEN", "created", OUT_TIME},
+                {"WHEN (UTC)", "created", OUT_TIME},
                 {"STATUS", "status", OUT_TEXT},
                 {"DATASET", "dataset", OUT_LIST},
                 {"CODE", "code", OUT_TEXT},
@@ -115,7 +115,7 @@ static void print_models(struct cli *cli, const json_t *j)
                 {"MODEL", "model", OUT_TEXT},
                 {"VERSIONS", "latest", OUT_TEXT},
                 {"ALIASES", "aliases", OUT_LIST},
-                {"SINCE", "created", OUT_TIME},
+                {"SINCE (UTC)", "created", OUT_TIME},
                 {0},
         };
 

@@ -17,9 +17,11 @@ static void print_token(struct cli *cli, const json_t *j)
         const char *secret = json_string_value(json_object_get(j, "token"));
 
         out_fields(cli, j, TOKEN_FIELDS);
-        if (secret != NULL)
-                (void)printf("\n%stoken%s        %s\nIt is shown this once.\n", out_bold(cli),
-                             out_reset(cli), secret);
+        if (secret != NULL) {
+                (void)printf("\n%stoken%s        ", out_bold(cli), out_reset(cli));
+                out_text(secret);
+                (void)puts("\nIt is shown this once.");
+        }
 }
 
 static int run_create(struct cli *cli)

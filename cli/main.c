@@ -121,13 +121,15 @@ static void locate_command(struct cli *cli, int argc, char **argv)
 
         for (int i = 1; i < argc && n < 2; i++) {
                 const struct cli_option *o;
+                size_t len;
 
                 if (strncmp(argv[i], "--", 2) != 0) {
                         at[n++] = i;
                         continue;
                 }
-                o = find_option(CLI_GLOBAL, argv[i] + 2, strlen(argv[i] + 2));
-                if (o != NULL && o->arg != NULL)
+                len = strcspn(argv[i] + 2, "=");
+                o = find_option(CLI_GLOBAL, argv[i] + 2, len);
+                if (o != NULL && o->arg != NULL && argv[i][2 + len] == '\0')
                         i++;
                 else if (o == NULL && n > 0)
                         break;

@@ -62,14 +62,19 @@ void out_block(const char *text)
 
 void out_note(struct cli *cli, const char *fmt, ...)
 {
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        _cleanup_(free_p) char *text = NULL;
         va_list ap;
 
+        mlc_str_init(&s, TEXT_MAX);
         if (cli->quiet || cli->output != CLI_TABLE)
                 return;
         va_start(ap, fmt);
-        (void)vfprintf(stderr, fmt, ap);
+        if (vasprintf(&text, fmt, ap) < 0)
+                abort();
         va_end(ap);
-        (void)fputc('\n', stderr);
+        mlc_utf8_escape_display(text, strlen(text), &s);
+        (void)fprintf(stderr, "%s\n", mlc_str_cstr(&s));
 }
 
 /* YAML: block style; every string is written as a JSON string, which YAML 1.2 reads as it is. */
@@ -235,10 +240,12 @@ static void add_formatted(struct mlc_str *s, const json_t *v, enum out_format fo
 
         if (format == OUT_SIZE && json_is_integer(v))
                 add_size(s, json_integer_value(v));
-        else if (format == OUT_TIME && text != NULL && strlen(text) >= 19)
-                mlc_str_addf(s, "%.10s %.8s", text, text + 11);
-        else if (format == OUT_DIGEST && text != NULL && strlen(text) > 19)
-                mlc_str_addf(s, "%.19s", text);
+        else if (format == OUT_TIME && text != NULL && strlen(text) >= 19) {
+                mlc_utf8_escape_display(text, 10, s);
+                mlc_str_addc(s, ' ');
+                mlc_utf8_escape_display(text + 11, 8, s);
+        } else if (format == OUT_DIGEST && text != NULL && strlen(text) > 19)
+                mlc_utf8_escape_display(text, 19, s);
         else if (format == OUT_LIST && (json_is_array(v) || json_is_object(v)))
                 add_list(s, v);
         else

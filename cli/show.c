@@ -52,15 +52,19 @@ static void view_status(json_t *view, const json_t *j)
         set_text(view, "status", &s);
 }
 
-static void view_author(json_t *view, const json_t *j)
+/* "2026-11-24 07:50:51 UTC by dana (u7f3a)" */
+static void view_pushed(json_t *view, const json_t *j)
 {
         const json_t *author = json_object_get(j, "author");
-        const char *name = text_of(author, "name"), *id = text_of(author, "id");
+        const char *name = text_of(author, "name"), *id = text_of(author, "id"),
+                   *created = text_of(j, "created");
         _cleanup_(mlc_str_done) struct mlc_str s;
 
         mlc_str_init(&s, 4096);
-        mlc_str_addf(&s, "%s (%s)", name != NULL ? name : "erased", id != NULL ? id : "");
-        set_text(view, "author", &s);
+        if (created != NULL && strlen(created) >= 19)
+                mlc_str_addf(&s, "%.10s %.8s UTC by ", created, created + 11);
+        mlc_str_addf(&s, "%s (%s)", name != NULL ? name : "an erased person", id != NULL ? id : "");
+        set_text(view, "pushed", &s);
 }
 
 static void view_leaf(json_t *view, const json_t *j)
@@ -80,9 +84,9 @@ static void view_parameters(json_t *view, const json_t *j)
         const json_t *n = json_object_get(j, "parameters");
         _cleanup_(mlc_str_done) struct mlc_str s;
 
+        mlc_str_init(&s, 64);
         if (!json_is_integer(n))
                 return;
-        mlc_str_init(&s, 64);
         add_grouped(&s, json_integer_value(n));
         set_text(view, "parameters", &s);
 }
@@ -147,7 +151,7 @@ static json_t *make_view(const json_t *j)
         json_t *view = json_copy((json_t *)(uintptr_t)j);
 
         view_status(view, j);
-        view_author(view, j);
+        view_pushed(view, j);
         view_leaf(view, j);
         view_parameters(view, j);
         view_safety(view, j);
@@ -161,15 +165,10 @@ static json_t *make_view(const json_t *j)
 static void print_head(struct cli *cli, const json_t *view, const json_t *j)
 {
         static const struct out_column fields[] = {
-                {"status", "status", OUT_TEXT},
-                {"aliases", "aliases", OUT_LIST},
-                {"digest", "digest", OUT_TEXT},
-                {"size", "size", OUT_SIZE},
-                {"pushed", "created", OUT_TIME},
-                {"by", "author", OUT_TEXT},
-                {"commit", "commit", OUT_TEXT},
-                {"log", "leaf", OUT_TEXT},
-                {0},
+                {"status", "status", OUT_TEXT}, {"aliases", "aliases", OUT_LIST},
+                {"digest", "digest", OUT_TEXT}, {"size", "size", OUT_SIZE},
+                {"pushed", "pushed", OUT_TEXT}, {"commit", "commit", OUT_TEXT},
+                {"log", "leaf", OUT_TEXT},      {0},
         };
         const char *status = text_of(j, "status"), *ref = text_of(j, "ref");
         bool ready = status != NULL && strcmp(status, "ready") == 0;
@@ -229,13 +228,31 @@ static void print_metadata(struct cli *cli, const json_t *view)
         out_fields(cli, view, fields);
 }
 
+/* "application/vnd.cncf.model.weight.v1.raw" → "weight", with ".tar" what is an archive */
+static void view_type(json_t *row)
+{
+        static const char prefix[] = "application/vnd.cncf.model.";
+        const char *type = text_of(row, "media_type");
+        const char *kind =
+                type != NULL && mlc_starts_with(type, prefix) ? type + strlen(prefix) : NULL;
+        const char *format = kind != NULL ? strstr(kind, ".v1.") : NULL;
+
+        if (format == NULL)
+                (void)json_object_set(row, "type", json_object_get(row, "media_type"));
+        else
+                (void)json_object_set_new(
+                        row, "type",
+                        json_sprintf("%.*s%s", (int)(format - kind), kind,
+                                     strcmp(format, ".v1.raw") == 0 ? "" : format + 3));
+}
+
 static void print_files(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
                 {"FILE", "path", OUT_TEXT},
                 {"SIZE", "size", OUT_SIZE},
                 {"DIGEST", "digest", OUT_DIGEST},
-                {"TYPE", "media_type", OUT_TEXT},
+                {"TYPE", "type", OUT_TEXT},
                 {0},
         };
         const json_t *files = json_object_get(j, "files");
@@ -248,6 +265,7 @@ static void print_files(struct cli *cli, const json_t *j)
 
                 if (!json_is_string(json_object_get(row, "path")))
                         (void)json_object_set_new(row, "path", json_string("(archive)"));
+                view_type(row);
                 (void)json_array_append_new(rows, row);
         }
         heading(cli, "Files");
