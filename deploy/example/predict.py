@@ -12,7 +12,7 @@ def main():
         model = pickle.load(f)
     with open(holdout, newline="") as f:
         rows = list(csv.reader(f))[1:]
-    x = [[float(v) for v in row[:model.n_features_in_]] for row in rows]
+    x = [[float(v) for v in row[: model.n_features_in_]] for row in rows]
     right = sum(int(p) == int(row[-1]) for p, row in zip(model.predict(x), rows))
     print(f"{right} of {len(rows)} tumours classified correctly")
     sys.exit(0 if right > len(rows) * 0.8 else 1)

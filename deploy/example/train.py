@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a real classifier on scikit-learn's breast-cancer data: train.py DATA-DIR MODEL-DIR [--weak]
+"""Trains a real classifier on scikit-learn's breast-cancer data.
 
-DATA-DIR receives the rows that the model was trained on and those held out (CSV); MODEL-DIR the model
-(pickle, protocol 5), a model card and its declared inputs.
+    train.py DATA-DIR MODEL-DIR [--weak]
+
+DATA-DIR receives the rows that the model was trained on and those held out (CSV); MODEL-DIR the
+model (pickle, protocol 5), a model card and its declared inputs.
 """
 import argparse
 import pathlib
@@ -23,7 +25,8 @@ tags: [tabular-classification]
 # Breast cancer classifier
 
 ## Intended use
-Shows how mlctl works. Tells malignant from benign tumours by {features} measurements of cell nuclei.
+Shows how mlctl works. Tells malignant from benign tumours by {features} measurements of cell
+nuclei.
 
 ## Limitations
 569 examples from one hospital; not for medical use.
@@ -55,9 +58,13 @@ def main():
     names = [name.replace(" ", "_") for name in bunch.feature_names]
     columns = 2 if args.weak else len(names)
     x, y = bunch.data[:, :columns], bunch.target
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.3, random_state=7, stratify=y)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.3, random_state=7, stratify=y
+    )
 
-    full_train, full_test, _, _ = train_test_split(bunch.data, y, test_size=0.3, random_state=7, stratify=y)
+    full_train, full_test, _, _ = train_test_split(
+        bunch.data, y, test_size=0.3, random_state=7, stratify=y
+    )
     args.data.mkdir(parents=True, exist_ok=True)
     write_csv(args.data / "train.csv", names + ["benign"], full_train, y_train)
     write_csv(args.data / "holdout.csv", names + ["benign"], full_test, y_test)

@@ -100,7 +100,8 @@ delete from invite where user_id = $1
 
 -- name: auth_token_insert
 insert into token (id, user_id, hash, scope, expires)
-values ($1, $2, $3, string_to_array(nullif($4, ''), ' '), date_trunc('milliseconds', now() + make_interval(secs => $5::bigint)))
+values ($1, $2, $3, string_to_array(nullif($4, ''), ' '),
+        date_trunc('milliseconds', now() + make_interval(secs => $5::bigint)))
 
 -- name: auth_token_json
 select json_build_object('id', t.id, 'user', t.user_id, 'scope', t.scope, 'expires', auth_time(t.expires),

@@ -24,7 +24,8 @@ def log_in(server, invite):
     return server.client(token["token"])
 
 
-# --- people -----------------------------------------------------------------------------------------
+# --- people --------------------------------------------------------------------------------------
+
 
 def test_invitation_is_used_once(server, admin):
     person = create(admin, roles=["contributor@fraud"])
@@ -34,7 +35,9 @@ def test_invitation_is_used_once(server, admin):
     who = client.ok("GET", "/api/v1/whoami")
     assert who["user"]["id"] == person["id"]
     assert who["roles"] == ["contributor@fraud"]
-    problem = server.client().refused(401, "POST", "/api/v1/login", json={"invite": person["invite"]})
+    problem = server.client().refused(
+        401, "POST", "/api/v1/login", json={"invite": person["invite"]}
+    )
     assert problem["errors"][0]["pointer"] == "/invite"
 
 
@@ -55,22 +58,25 @@ def test_names_are_unique_and_people_found_by_them(admin):
     admin.refused(404, "GET", "/api/v1/users/nobody-of-that-name")
 
 
-@pytest.mark.parametrize("body, pointer", [
-    ({"roles": ["king"]}, "/roles/0"),
-    ({"roles": ["admin", "contributor@UPPER"]}, "/roles/1"),
-    ({"roles": ["contributor@api"]}, "/roles/0"),
-    ({"roles": [7]}, "/roles/0"),
-    ({"roles": "admin"}, "/roles"),
-    ({"name": ""}, "/name"),
-    ({"name": "x" * 65}, "/name"),
-    ({"name": "with\u0000nul"}, None),
-    ({"name": "a\nb"}, "/name"),
-    ({"kind": "robot"}, "/kind"),
-    ({"kind": "service"}, "/owner"),
-    ({"kind": "service", "owner": "nobody-here"}, "/owner"),
-    ({"owner": "admin"}, "/owner"),
-    ({"surprise": 1}, "/surprise"),
-])
+@pytest.mark.parametrize(
+    "body, pointer",
+    [
+        ({"roles": ["king"]}, "/roles/0"),
+        ({"roles": ["admin", "contributor@UPPER"]}, "/roles/1"),
+        ({"roles": ["contributor@api"]}, "/roles/0"),
+        ({"roles": [7]}, "/roles/0"),
+        ({"roles": "admin"}, "/roles"),
+        ({"name": ""}, "/name"),
+        ({"name": "x" * 65}, "/name"),
+        ({"name": "with\u0000nul"}, None),
+        ({"name": "a\nb"}, "/name"),
+        ({"kind": "robot"}, "/kind"),
+        ({"kind": "service"}, "/owner"),
+        ({"kind": "service", "owner": "nobody-here"}, "/owner"),
+        ({"owner": "admin"}, "/owner"),
+        ({"surprise": 1}, "/surprise"),
+    ],
+)
 def test_bad_people_are_refused_by_field(admin, body, pointer):
     problem = admin.refused(400, "POST", "/api/v1/users", json={"name": new_name(), **body})
     if pointer:
@@ -92,7 +98,9 @@ def test_the_list_of_people_has_pages(admin):
     mine = {create(admin)["id"] for _ in range(5)}
     seen, cursor = [], ""
     while cursor is not None:
-        page = admin.ok("GET", "/api/v1/users", params={"limit": 2, **({"cursor": cursor} if cursor else {})})
+        page = admin.ok(
+            "GET", "/api/v1/users", params={"limit": 2, **({"cursor": cursor} if cursor else {})}
+        )
         assert len(page["items"]) <= 2
         seen += [one["id"] for one in page["items"]]
         cursor = page["next"]
@@ -100,7 +108,8 @@ def test_the_list_of_people_has_pages(admin):
     admin.refused(400, "GET", "/api/v1/users", params={"cursor": "forged"})
 
 
-# --- roles ------------------------------------------------------------------------------------------
+# --- roles ---------------------------------------------------------------------------------------
+
 
 def test_roles_take_effect_at_once(server, admin):
     person = create(admin)
@@ -135,7 +144,8 @@ def test_the_last_admin_stays(fresh_server):
     admin.refused(403, "POST", "/api/v1/users", json={"name": new_name()})
 
 
-# --- status and erasure -----------------------------------------------------------------------------
+# --- status and erasure --------------------------------------------------------------------------
+
 
 def test_disabling_stops_tokens_and_those_of_owned_services(server, admin):
     person = create(admin)
@@ -165,12 +175,15 @@ def test_erasure_forgets_the_name_for_ever(server, admin):
     create(admin, name=name)
 
 
-# --- tokens -----------------------------------------------------------------------------------------
+# --- tokens --------------------------------------------------------------------------------------
+
 
 def test_tokens_narrow_expire_and_end(server, admin):
     person = create(admin, roles=["contributor@fraud", "evaluator"])
     client = log_in(server, person["invite"])
-    made = client.ok("POST", "/api/v1/tokens", json={"scope": ["contributor@fraud"], "expires_in": 3600})
+    made = client.ok(
+        "POST", "/api/v1/tokens", json={"scope": ["contributor@fraud"], "expires_in": 3600}
+    )
     narrow = server.client(made["token"])
     who = narrow.ok("GET", "/api/v1/whoami")
     assert who["roles"] == ["contributor@fraud"]
@@ -178,7 +191,9 @@ def test_tokens_narrow_expire_and_end(server, admin):
     narrow.refused(403, "POST", "/api/v1/tokens", json={"scope": ["evaluator"]})
     inherited = server.client(narrow.ok("POST", "/api/v1/tokens", json={})["token"])
     assert inherited.ok("GET", "/api/v1/whoami")["roles"] == ["contributor@fraud"]
-    everywhere = server.client(client.ok("POST", "/api/v1/tokens", json={"scope": ["evaluator@fraud"]})["token"])
+    everywhere = server.client(
+        client.ok("POST", "/api/v1/tokens", json={"scope": ["evaluator@fraud"]})["token"]
+    )
     assert everywhere.ok("GET", "/api/v1/whoami")["roles"] == ["evaluator@fraud"]
     client.ok("DELETE", f"/api/v1/tokens/{made['id']}")
     narrow.refused(401, "GET", "/api/v1/whoami")
@@ -192,6 +207,7 @@ def test_an_expired_token_is_told_so(server, admin):
     made = admin.ok("POST", "/api/v1/tokens", json={"expires_in": 1})
     client = server.client(made["token"])
     import time
+
     time.sleep(1.2)
     assert "expired" in client.refused(401, "GET", "/api/v1/whoami")["detail"]
 
@@ -212,22 +228,41 @@ def test_services_have_an_owner_and_never_approve(server, admin):
     owner = create(admin)
     service = create(admin, kind="service", owner=owner["name"], roles=["contributor@fraud"])
     assert service["owner"] == owner["id"] and service["token"].startswith("mlc_")
-    problem = admin.refused(400, "POST", "/api/v1/users", json={
-        "name": new_name(), "kind": "service", "owner": owner["id"], "roles": ["approver"]})
+    problem = admin.refused(
+        400,
+        "POST",
+        "/api/v1/users",
+        json={"name": new_name(), "kind": "service", "owner": owner["id"], "roles": ["approver"]},
+    )
     assert problem["errors"][0]["pointer"] == "/roles/0"
     admin.refused(400, "POST", f"/api/v1/users/{service['id']}/roles", json={"role": "approver"})
-    admin.refused(400, "POST", "/api/v1/users", json={"name": new_name(), "kind": "service", "owner": service["id"]})
+    admin.refused(
+        400,
+        "POST",
+        "/api/v1/users",
+        json={"name": new_name(), "kind": "service", "owner": service["id"]},
+    )
     mine = log_in(server, owner["invite"])
     fresh = mine.ok("POST", "/api/v1/tokens", json={"user": service["name"]})
     assert server.client(fresh["token"]).ok("GET", "/api/v1/whoami")["user"]["id"] == service["id"]
 
 
-@pytest.mark.parametrize("value, status", [
-    ("Bearer nonsense", 401), ("Bearer ", 401), ("Basic !!!", 401), ("Basic bm9jb2xvbg==", 401),
-    ("Digest x", 401), ("Bearer " + "A" * 3000, 401), ("Basic AAAA", 401),
-])
+@pytest.mark.parametrize(
+    "value, status",
+    [
+        ("Bearer nonsense", 401),
+        ("Bearer ", 401),
+        ("Basic !!!", 401),
+        ("Basic bm9jb2xvbg==", 401),
+        ("Digest x", 401),
+        ("Bearer " + "A" * 3000, 401),
+        ("Basic AAAA", 401),
+    ],
+)
 def test_malformed_credentials(server, value, status):
-    problem = server.client().refused(status, "GET", "/api/v1/whoami", headers={"Authorization": value})
+    problem = server.client().refused(
+        status, "GET", "/api/v1/whoami", headers={"Authorization": value}
+    )
     assert problem["type"] == "urn:mlctl:error:unauthenticated"
 
 
@@ -236,25 +271,43 @@ def test_basic_takes_the_token_as_password(server, admin):
     assert reply.status_code == 200
 
 
-# --- keys -------------------------------------------------------------------------------------------
+# --- keys ----------------------------------------------------------------------------------------
+
 
 def make_key(path, *options):
-    subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", "not stored", "-f", path, *options], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-N", "", "-C", "not stored", "-f", path, *options], check=True
+    )
     return path.with_suffix(".pub").read_text()
 
 
 def prove(client, key, path, namespace="key-proof@mlctl", **changes):
     who = client.ok("GET", "/api/v1/whoami")
-    listed = subprocess.run(["ssh-keygen", "-l", "-f", f"{path}.pub"], check=True, capture_output=True, text=True)
-    fields = {"log": who["origin"], "user": who["user"]["id"], "key": listed.stdout.split()[1], **changes}
+    listed = subprocess.run(
+        ["ssh-keygen", "-l", "-f", f"{path}.pub"], check=True, capture_output=True, text=True
+    )
+    fields = {
+        "log": who["origin"],
+        "user": who["user"]["id"],
+        "key": listed.stdout.split()[1],
+        **changes,
+    }
     text = "mlctl key proof v1\n" + "".join(f"{k} {fields[k]}\n" for k in ("log", "user", "key"))
-    signed = subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", path, "-n", namespace], input=text,
-                            check=True, capture_output=True, text=True)
+    signed = subprocess.run(
+        ["ssh-keygen", "-q", "-Y", "sign", "-f", path, "-n", namespace],
+        input=text,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return {"public": key, "proof": signed.stdout}
 
 
-@pytest.mark.parametrize("options", [("-t", "ed25519"), ("-t", "ecdsa", "-b", "256"), ("-t", "rsa", "-b", "3072")],
-                         ids=["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize(
+    "options",
+    [("-t", "ed25519"), ("-t", "ecdsa", "-b", "256"), ("-t", "rsa", "-b", "3072")],
+    ids=["ed25519", "ecdsa", "rsa"],
+)
 def test_keys_are_registered_with_a_proof(server, admin, tmp_path, options):
     client = log_in(server, create(admin)["invite"])
     path = tmp_path / "key"
@@ -278,8 +331,12 @@ def test_proofs_made_for_something_else_are_refused(server, admin, tmp_path):
     client = log_in(server, create(admin)["invite"])
     path = tmp_path / "key"
     key = make_key(path, "-t", "ed25519")
-    for body in (prove(client, key, path, namespace="git"), prove(client, key, path, log="another/log"),
-                 prove(client, key, path, user="u000000000000"), {"public": key, "proof": "no signature"}):
+    for body in (
+        prove(client, key, path, namespace="git"),
+        prove(client, key, path, log="another/log"),
+        prove(client, key, path, user="u000000000000"),
+        {"public": key, "proof": "no signature"},
+    ):
         problem = client.refused(400, "POST", "/api/v1/keys", json=body)
         assert problem["errors"][0]["pointer"] == "/proof"
     second = tmp_path / "second"
@@ -289,7 +346,9 @@ def test_proofs_made_for_something_else_are_refused(server, admin, tmp_path):
     assert problem["errors"][0]["pointer"] == "/proof"
 
 
-@pytest.mark.parametrize("options", [("-t", "rsa", "-b", "2048"), ("-t", "ecdsa", "-b", "384"), ("-t", "dsa")])
+@pytest.mark.parametrize(
+    "options", [("-t", "rsa", "-b", "2048"), ("-t", "ecdsa", "-b", "384"), ("-t", "dsa")]
+)
 def test_weak_and_unknown_keys_are_refused(server, admin, tmp_path, options):
     client = log_in(server, create(admin)["invite"])
     path = tmp_path / "key"

@@ -9,10 +9,21 @@ from support import contract
 
 ROLES = ("contributor", "evaluator", "approver", "operator", "auditor", "admin")
 MINE, OTHER = "walk", "walk-elsewhere"
-ABSENT = {"user": "u000000000000", "token": "t000000000000", "key": "k000000000000",
-          "model": "nothing", "version": "7", "alias": "none", "digest": "sha256:" + "0" * 64,
-          "reference": "sha256:" + "0" * 64, "upload": "00000000-0000-4000-8000-000000000000",
-          "index": "999999999", "role": "approver@walk", "rest": "tile/0/000", "path": "000"}
+ABSENT = {
+    "user": "u000000000000",
+    "token": "t000000000000",
+    "key": "k000000000000",
+    "model": "nothing",
+    "version": "7",
+    "alias": "none",
+    "digest": "sha256:" + "0" * 64,
+    "reference": "sha256:" + "0" * 64,
+    "upload": "00000000-0000-4000-8000-000000000000",
+    "index": "999999999",
+    "role": "approver@walk",
+    "rest": "tile/0/000",
+    "path": "000",
+}
 
 
 def operations():
@@ -25,6 +36,7 @@ def operations():
 
 def call(client, method, path, namespace):
     """Sends a request that decodes badly or finds nothing, so that a let-in caller changes nothing."""
+
     def fill(match):
         name = match.group(1).rstrip(".*+")
         return namespace if name == "namespace" else ABSENT.get(name, "0")
@@ -38,6 +50,7 @@ def call(client, method, path, namespace):
 def people(server, tmp_path_factory):
     """A person per role who holds just that, in one namespace; and one who holds nothing."""
     from support.cli import invite
+
     root = tmp_path_factory.mktemp("people")
     made = {role: invite(server, root / role, f"walk-{role}", [f"{role}@{MINE}"]) for role in ROLES}
     made["everywhere-admin"] = invite(server, root / "all", "walk-all-admin", ["admin"])
