@@ -8,6 +8,7 @@
 #include "auth/auth.h"
 #include "backup.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "config.h"
 #include "ctx.h"
@@ -205,6 +206,8 @@ static int run(const struct command *command, int argc, char *argv[])
         struct mlc_err err = {0};
         int r;
 
+        if (command->run != run_serve) /* a person waits for the result, not for each event */
+                mlc_log_level_min(MLC_LOG_WARN);
         r = config_read(argc, argv, command->create, &config, &args, &err);
         if (r < 0)
                 return say(&err);
