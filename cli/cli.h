@@ -15,6 +15,7 @@
  * results to stdout.
  */
 struct cli;
+struct mlc_log;
 struct mlc_ref;
 
 struct cli_option {
@@ -58,6 +59,8 @@ struct cli {
         struct mlc_err err;
         int exit; /* exit code when run returns 0 */
         struct mlc_client *client; /* made by cli_connect */
+        struct mlc_log *log; /* looked at by cli_connect, see log.h; may be NULL */
+        bool skip_log; /* set before cli_connect: do not look at the log */
         json_t *credentials; /* loaded by cli_connect, see config.h */
 };
 
@@ -67,7 +70,7 @@ const char *cli_opt(const struct cli *cli, const char *name);
 const char *cli_opt_at(const struct cli *cli, const char *name, int i);
 
 /* Connects to the selected server with the selected token; fails with what to do when nothing is
- * selected. */
+ * selected. Looks at the server's log first (cli_log_greet): a lying one gets no command. */
 int cli_connect(struct cli *cli) MLC_CHECK;
 /* The same without needing a token (login, open resources). */
 int cli_connect_anonymous(struct cli *cli, const char *url) MLC_CHECK;

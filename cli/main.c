@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "config.h"
 #include "help.h"
+#include "log.h"
 
 const char *cli_opt(const struct cli *cli, const char *name)
 {
@@ -285,7 +286,8 @@ int cli_connect(struct cli *cli)
                                 "not logged in at %s; run 'mlctl login %s' or set MLCTL_TOKEN", url,
                                 url);
         cli->server = url;
-        return mlc_client_new(url, token, &cli->client, &cli->err);
+        r = mlc_client_new(url, token, &cli->client, &cli->err);
+        return r < 0 || cli->skip_log ? r : cli_log_greet(cli);
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -336,6 +338,7 @@ int main(int argc, char **argv)
         }
         if (fflush(stdout) != 0 && cli.exit == 0)
                 cli.exit = 5;
+        cli_log_free(&cli);
         mlc_client_free(cli.client);
         json_decref(cli.credentials);
         free(cli.args);

@@ -13,7 +13,7 @@
 #include "crypto/hash.h"
 
 #define TRIES 6
-#define PAUSE_MS 200
+#define PAUSE_MS 100
 #define READ_SIZE ((size_t)1 << 20)
 
 struct state {

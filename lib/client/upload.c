@@ -15,7 +15,7 @@
 
 #define LOCATION_MAX 4096
 #define TRIES 6
-#define PAUSE_MS 200
+#define PAUSE_MS 100
 
 struct state {
         struct mlc_client *client;

@@ -61,4 +61,5 @@ def invite(server, home, name, roles):
     person.id = made["id"]
     person.name = name
     person.http = server.client(token)
+    person.run("whoami", "--quiet")  # pins the key of the log, so that no later command says so
     return person
