@@ -56,15 +56,15 @@ static int read_head(const char *bytes, size_t len, struct mlc_commit *ret, stru
         const char *body;
 
         if (len > MLC_COMMIT_MAX || memchr(bytes, '\0', len) != NULL)
-                return mlc_fail(err, MLC_E_INVALID, "the commit is no git commit");
+                return mlc_fail(err, MLC_E_VERIFY, "the commit is no git commit");
         body = memmem(bytes, len, "\n\n", 2);
         if (body == NULL || len < sizeof(tree) + 40 || memcmp(bytes, tree, strlen(tree)) != 0 ||
             bytes[strlen(tree) + 40] != '\n')
-                return mlc_fail(err, MLC_E_INVALID, "the commit is no git commit");
+                return mlc_fail(err, MLC_E_VERIFY, "the commit is no git commit");
         memcpy(ret->tree, bytes + strlen(tree), 40);
         ret->tree[40] = '\0';
         if (!mlc_hex_decode(ret->tree, oid, sizeof(oid)))
-                return mlc_fail(err, MLC_E_INVALID, "the commit names no tree");
+                return mlc_fail(err, MLC_E_VERIFY, "the commit names no tree");
         ret->message = body + 2;
         ret->message_len = len - (size_t)(body + 2 - bytes);
         mlc_git_hash("commit", bytes, len, oid);
@@ -96,8 +96,11 @@ int mlc_commit_check(const char *bytes, size_t len, const struct mlc_vkeys *keys
         message.data = mlc_str_cstr(&rest);
         message.len = rest.len;
         r = mlc_sshsig_verify(mlc_str_cstr(&sig), sig.len, &message, &result, err);
-        if (r < 0)
-                return mlc_wrap(err, "the signature of commit '%s'", c.oid);
+        if (r < 0) {
+                (void)mlc_wrap(err, "the signature of commit '%s'", c.oid);
+                err->code = MLC_E_VERIFY;
+                return MLC_E_VERIFY;
+        }
         for (c.key = 0; c.key < keys->n; c.key++) {
                 mlc_sshkey_from_ed25519(keys->keys[c.key].pub, &key);
                 if (mlc_sshkey_equal(&key, &result.key)) {

@@ -22,8 +22,8 @@ struct mlc_commit {
 };
 
 /*
- * Recomputes the id and checks the signature: by one of the keys, namespace "git". MLC_E_INVALID
- * when it is no commit, MLC_E_VERIFY when it is not signed by one of them.
+ * Recomputes the id and checks the signature: by one of the keys, namespace "git". MLC_E_VERIFY
+ * when it is no commit or not signed by one of them.
  */
 int mlc_commit_check(const char *bytes, size_t len, const struct mlc_vkeys *keys,
                      struct mlc_commit *ret, struct mlc_err *err) MLC_CHECK;

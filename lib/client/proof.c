@@ -208,8 +208,11 @@ static int read_served(struct mlc_log *l, struct mlc_err *err)
                         return mlc_fail(err, MLC_E_VERIFY, "the log at %s shows too many keys",
                                         mlc_client_url(l->client));
                 r = mlc_vkey_parse(line, &l->served[l->n_served], err);
-                if (r < 0)
-                        return mlc_wrap(err, "the key of the log at %s", mlc_client_url(l->client));
+                if (r < 0) {
+                        (void)mlc_wrap(err, "the key of the log at %s", mlc_client_url(l->client));
+                        err->code = MLC_E_VERIFY;
+                        return MLC_E_VERIFY;
+                }
                 l->n_served++;
         }
         if (l->n_served == 0)
@@ -338,8 +341,11 @@ static int prove_entry(struct mlc_log *l, struct mlc_proven *p, int64_t until, s
         p->index = (uint64_t)index;
         mlc_merkle_leaf(text, strlen(text), &p->hash);
         r = mlc_leaf_parse(text, strlen(text), &p->leaf, err);
-        if (r < 0)
-                return mlc_wrap(err, "entry %llu", (unsigned long long)p->index);
+        if (r < 0) {
+                (void)mlc_wrap(err, "entry %llu", (unsigned long long)p->index);
+                err->code = MLC_E_VERIFY;
+                return MLC_E_VERIFY;
+        }
         if (strcmp(p->leaf.origin, l->pin.keys[0].name) != 0)
                 return mlc_fail(err, MLC_E_VERIFY, "entry %llu is of another log, '%s'",
                                 (unsigned long long)p->index, p->leaf.origin);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """mlctl pull: files arrive whole or not at all, and nothing that is there is lost."""
+import hashlib
 import io
 import itertools
 import json
@@ -163,7 +164,6 @@ def test_one_pull_into_a_directory(dana, pushed, tmp_path):
 def put_version(person, layers):
     """A version whose manifest is made by hand: [(media type, annotations, bytes)]."""
     def blob(data, media_type):
-        import hashlib  # pylint: disable=import-outside-toplevel
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         reply = person.http.post(f"/v2/{person.model}/blobs/uploads/?digest={digest}", data=data)
         assert reply.status_code == 201
