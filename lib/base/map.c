@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+#include "base/siphash.h"
 
 struct mlc_map_slot {
         char *key;
@@ -16,13 +19,9 @@ void mlc_map_init(struct mlc_map *m)
         *m = (struct mlc_map){0};
 }
 
-static uint64_t hash_of(const char *key)
+static uint64_t hash_of(const struct mlc_map *m, const char *key)
 {
-        uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a, 64 bits */
-
-        for (; *key != '\0'; key++)
-                h = (h ^ (unsigned char)*key) * UINT64_C(1099511628211);
-        return h;
+        return mlc_siphash(m->seed, key, strlen(key));
 }
 
 /* The slot that holds the key, or the free one where it goes. */
@@ -40,13 +39,18 @@ void *mlc_map_get(const struct mlc_map *m, const char *key)
 {
         if (m->n == 0)
                 return NULL;
-        return m->slots[probe(m, key, hash_of(key))].value;
+        return m->slots[probe(m, key, hash_of(m, key))].value;
 }
 
 static void grow(struct mlc_map *m)
 {
-        struct mlc_map bigger = {.n = m->n, .n_slots = m->n_slots == 0 ? 16 : m->n_slots * 2};
+        struct mlc_map bigger = *m;
 
+        /* others choose the keys, so each map hashes in its own way */
+        if (m->n_slots == 0 &&
+            getrandom(bigger.seed, sizeof(bigger.seed), 0) != (ssize_t)sizeof(bigger.seed))
+                abort();
+        bigger.n_slots = m->n_slots == 0 ? 16 : m->n_slots * 2;
         bigger.slots = calloc(bigger.n_slots, sizeof(*bigger.slots));
         if (bigger.slots == NULL)
                 abort();
@@ -60,12 +64,13 @@ static void grow(struct mlc_map *m)
 
 void *mlc_map_set(struct mlc_map *m, const char *key, void *value)
 {
-        uint64_t h = hash_of(key);
         void *old;
+        uint64_t h;
         size_t i;
 
         if ((m->n + 1) * 4 > m->n_slots * 3)
                 grow(m);
+        h = hash_of(m, key);
         i = probe(m, key, h);
         old = m->slots[i].value;
         if (m->slots[i].key == NULL) {
@@ -86,7 +91,7 @@ void *mlc_map_remove(struct mlc_map *m, const char *key)
 
         if (m->n == 0)
                 return NULL;
-        i = probe(m, key, hash_of(key));
+        i = probe(m, key, hash_of(m, key));
         if (m->slots[i].key == NULL)
                 return NULL;
         old = m->slots[i].value;

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * String-keyed hash map; keys are copied, values are the caller's. Not thread-safe. Aborts when
@@ -11,6 +12,7 @@
 struct mlc_map {
         struct mlc_map_slot *slots;
         size_t n, n_slots;
+        uint64_t seed[2]; /* of the hash, random for each map: keys may come from outside */
 };
 
 void mlc_map_init(struct mlc_map *m);

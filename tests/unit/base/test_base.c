@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/siphash.h"
 #include "base/str.h"
 
 static void errors_keep_the_first_message(void **state)
@@ -153,6 +154,37 @@ static void map_survives_growth_and_removal(void **state)
         mlc_map_done(&m, NULL);
 }
 
+/* The vectors of the reference implementation: key 00..0f, data 00, 00 01, ... */
+static void siphash_has_the_published_values(void **state)
+{
+        static const uint64_t KEY[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
+        unsigned char data[15];
+
+        (void)state;
+        for (unsigned i = 0; i < sizeof(data); i++)
+                data[i] = (unsigned char)i;
+        assert_true(mlc_siphash(KEY, data, 0) == UINT64_C(0x726fdb47dd0e0e31));
+        assert_true(mlc_siphash(KEY, data, 1) == UINT64_C(0x74f839c593dc67fd));
+        assert_true(mlc_siphash(KEY, data, 8) == UINT64_C(0x93f5f5799a932462));
+        assert_true(mlc_siphash(KEY, data, 15) == UINT64_C(0xa129ca6149be45e5));
+}
+
+static void maps_hash_in_ways_of_their_own(void **state)
+{
+        struct mlc_map a, b;
+        int one = 1;
+
+        (void)state;
+        mlc_map_init(&a);
+        mlc_map_init(&b);
+        assert_null(mlc_map_get(&a, "k"));
+        assert_null(mlc_map_set(&a, "k", &one));
+        assert_null(mlc_map_set(&b, "k", &one));
+        assert_memory_not_equal(a.seed, b.seed, sizeof(a.seed));
+        mlc_map_done(&a, NULL);
+        mlc_map_done(&b, NULL);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -163,6 +195,8 @@ int main(void)
                 cmocka_unit_test(numbers_are_strict),
                 cmocka_unit_test(times_round_trip),
                 cmocka_unit_test(map_survives_growth_and_removal),
+                cmocka_unit_test(siphash_has_the_published_values),
+                cmocka_unit_test(maps_hash_in_ways_of_their_own),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
