@@ -327,6 +327,9 @@ static int erase(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *
         r = db_run(tx, SQL_AUTH_INVITE_DROP, NULL, DB_TEXT(u->id));
         if (r < 0)
                 return r;
+        r = http_idempotent_forget(tx, u->id, u->name);
+        if (r < 0)
+                return r;
         r = audit_erase_pii(ctx, tx, u->id);
         if (r < 0)
                 return r;

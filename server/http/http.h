@@ -85,6 +85,8 @@ bool http_not_modified(const struct mlc_ctx *ctx, const char *value);
 struct db_tx;
 int http_idempotent_store(struct mlc_ctx *ctx, struct db_tx *tx, int status,
                           const json_t *body) MLC_CHECK;
+/* For erasure: drops the stored replies to this user, and all that hold their id or name. */
+int http_idempotent_forget(struct db_tx *tx, const char *user, const char *name) MLC_CHECK;
 
 /* Opaque cursors: {"k":[...]} signed with the server's cursor key; MLC_E_INVALID on field
  * query:cursor. */

@@ -20,3 +20,9 @@ delete from idempotency
  where ctid = any (array(
         select ctid from idempotency where created <= now() - interval '24 hours'
          order by created limit 20 for update skip locked));
+
+-- What one user was told, and what anybody was told about that user.
+-- name: http_idempotency_forget
+delete from idempotency
+ where user_id = $1 or position(to_json($1::text)::text in body::text) > 0
+    or position(to_json($2::text)::text in body::text) > 0;

@@ -110,3 +110,8 @@ int http_idempotent_store(struct mlc_ctx *ctx, struct db_tx *tx, int status, con
         return ctx_fail_field(ctx, MLC_E_CONFLICT, "header:" KEY_HEADER,
                               "another request with this key was faster");
 }
+
+int http_idempotent_forget(struct db_tx *tx, const char *user, const char *name)
+{
+        return db_run(tx, SQL_HTTP_IDEMPOTENCY_FORGET, NULL, DB_TEXT(user), DB_TEXT(name));
+}

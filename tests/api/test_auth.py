@@ -175,6 +175,27 @@ def test_erasure_forgets_the_name_for_ever(server, admin):
     create(admin, name=name)
 
 
+def test_erasure_forgets_stored_replies(fresh_server):
+    admin = fresh_server.client(fresh_server.admin_token)
+    body = {"name": new_name("forget-me")}
+    keys = [{"Idempotency-Key": new_name("key")} for _ in range(3)]
+    person = admin.ok("POST", "/api/v1/users", json=body, headers=keys[0])
+    other = {"name": new_name("stays")}
+    stays = admin.ok("POST", "/api/v1/users", json=other, headers=keys[1])
+    service = {"name": new_name("bot"), "kind": "service", "owner": person["id"]}
+    admin.ok("POST", "/api/v1/users", json=service, headers=keys[2])
+    client = log_in(fresh_server, person["invite"])
+    client.ok("POST", "/api/v1/tokens", json={}, headers=keys[0])
+    stored = "select count(*) from idempotency"
+    assert fresh_server.sql(stored) == "4"
+    admin.ok("POST", f"/api/v1/users/{person['id']}/erase")
+    assert fresh_server.sql(f"{stored} where body::text like '%{body['name']}%'") == "0"
+    assert fresh_server.sql(f"{stored} where body::text like '%{person['id']}%'") == "0"
+    assert fresh_server.sql(stored) == "1"
+    again = admin.post("/api/v1/users", json=other, headers=keys[1])
+    assert again.json()["id"] == stays["id"]
+
+
 # --- tokens --------------------------------------------------------------------------------------
 
 

@@ -73,14 +73,6 @@ def status_of(pid, field):
     return re.search(rf"^{field}:\s*(.*)$", text, re.M).group(1)
 
 
-def sql(server, text):
-    """Runs SQL on the embedded database as its owner, with mlctld's own role."""
-    with_dir = server.directory / "postgres"
-    return subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", text,
-                           f"host={with_dir} user=mlctl dbname=mlctl"],
-                          check=True, capture_output=True, text=True).stdout.strip()
-
-
 @pytest.mark.threads
 def test_start_stop_start(make_server):
     server = up(make_server())
@@ -142,14 +134,14 @@ def test_admin_token_needs_a_directory(tmp_path):
 @pytest.mark.parametrize("pause", [0, 2])
 def test_killed_server_takes_its_cluster_along(make_server, pause):
     server = up(make_server())
-    sql(server, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (42)")
+    server.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (42)")
     pid = postmaster(server)
     server.kill()
     if pause:
         gone(pid)
     up(server)
     assert postmaster(server) != pid
-    assert sql(server, "SELECT n FROM kept") == "42"
+    assert server.sql("SELECT n FROM kept") == "42"
     server.stop()
 
 
@@ -227,15 +219,15 @@ def test_postgres_killed(make_server):
     process.wait_until(lambda: postmaster(server) not in (None, pid), 30, "a new postmaster")
     process.wait_until(lambda: len(events(server, "leader.gained")) >= 2, 30, "it leads again")
     assert events(server, "db.cluster_ended")
-    assert sql(server, "SELECT 1") == "1"
+    assert server.sql("SELECT 1") == "1"
     server.stop()
 
 
 def test_backend_killed(make_server):
     """PostgreSQL restarts all of its backends then; the server goes on."""
     server = up(make_server())
-    backend = int(sql(server, "SELECT max(pid) FROM pg_stat_activity WHERE backend_type = "
-                              "'client backend' AND pid <> pg_backend_pid()"))
+    backend = int(server.sql("SELECT max(pid) FROM pg_stat_activity WHERE backend_type = "
+                             "'client backend' AND pid <> pg_backend_pid()"))
     os.kill(backend, signal.SIGKILL)
     process.wait_until(lambda: len(events(server, "leader.gained")) >= 2, 30, "it leads again")
     server.stop()
@@ -273,14 +265,14 @@ def test_as_root_below_an_open_parent_no_capability(make_server):
 @as_root
 def test_copied_directory_that_belongs_to_root(make_server):
     server = up(make_server())
-    sql(server, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+    server.sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
     server.stop()
     copy = make_server(server.directory.with_name("copy"))
     shutil.copytree(server.directory, copy.directory, copy_function=shutil.copyfile)
     os.chmod(copy.directory / "postgres/data", 0o700)
     up(server)     # both at once
     up(copy)
-    assert sql(copy, "SELECT n FROM kept") == "7"
+    assert copy.sql("SELECT n FROM kept") == "7"
     copy.stop()
     server.stop()
 
@@ -363,8 +355,8 @@ def test_killed_while_the_cluster_was_made(make_server):
 
 def test_newer_database_is_refused(make_server):
     server = up(make_server())
-    sql(server, "INSERT INTO schema_migration (version, name, sha256) "
-                "VALUES (9999, 'future', repeat('0', 64))")
+    server.sql("INSERT INTO schema_migration (version, name, sha256) "
+               "VALUES (9999, 'future', repeat('0', 64))")
     server.stop()
     line = refused(server)
     assert "newer than this program" in line and "9999 'future'" in line
@@ -373,7 +365,7 @@ def test_newer_database_is_refused(make_server):
 
 def test_changed_migration_is_refused(make_server):
     server = up(make_server())
-    sql(server, "UPDATE schema_migration SET sha256 = repeat('0', 64) WHERE version = 2")
+    server.sql("UPDATE schema_migration SET sha256 = repeat('0', 64) WHERE version = 2")
     server.stop()
     line = refused(server)
     assert re.search(r"migration 2 '\w+' was changed after it was applied", line)
@@ -418,8 +410,8 @@ def test_external_superuser_is_warned_of(make_server, postgres, database):
 
 def test_runtime_role_cannot_become_more(make_server):
     server = up(make_server())
-    assert sql(server, "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication "
-                       "OR rolbypassrls FROM pg_roles WHERE rolname = current_user") == "f"
+    assert server.sql("SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication "
+                      "OR rolbypassrls FROM pg_roles WHERE rolname = current_user") == "f"
     tcp = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=False).stdout
     assert f"pid={postmaster(server)}," not in tcp
     server.stop()

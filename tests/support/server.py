@@ -86,6 +86,13 @@ class Server:
     def admin_token(self):
         return (self.directory / "admin-token").read_text(encoding="ascii").strip()
 
+    def sql(self, text):
+        """Runs SQL on the embedded database as its owner, with mlctld's own role."""
+        socket = self.directory / "postgres"
+        return subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", text,
+                               f"host={socket} user=mlctl dbname=mlctl"],
+                              check=True, capture_output=True, text=True).stdout.strip()
+
     def client(self, token=None):
         return Client(self.url, token)
 
