@@ -82,7 +82,7 @@ static void view_leaf(json_t *view, const json_t *j)
 static void view_parameters(json_t *view, const json_t *j)
 {
         const json_t *n = json_object_get(j, "parameters");
-        _cleanup_(mlc_str_done) struct mlc_str s;
+        _cleanup_(mlc_str_done) struct mlc_str s = {0};
 
         mlc_str_init(&s, 64);
         if (!json_is_integer(n))

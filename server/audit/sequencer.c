@@ -103,11 +103,11 @@ static int64_t round_of(struct loop *l)
         int64_t wait = FOLLOW_MS;
         int r;
 
+        mlc_ctx_init(&ctx, l->a->app, "audit.sequencer", STEP_ARENA, STEP_MS);
         if (atomic_load(&l->a->read_only)) {
                 audit_leader_free(&l->leader);
                 return RETRY_MS;
         }
-        mlc_ctx_init(&ctx, l->a->app, "audit.sequencer", STEP_ARENA, STEP_MS);
         r = l->leader == NULL ? take_lead(&ctx, l) : lead(&ctx, l, &wait);
         if (r < 0) {
                 mlc_log_err(r == MLC_E_PRECONDITION ? MLC_LOG_INFO : MLC_LOG_WARN, ctx.trace,

@@ -54,7 +54,7 @@ static void discard(int fd, int64_t until_ms)
 
 void early_send(struct http_request *r, int fd)
 {
-        _cleanup_(mlc_str_done) struct mlc_str text;
+        _cleanup_(mlc_str_done) struct mlc_str text = {0};
         _cleanup_(free_p) char *own = NULL;
         int64_t until_ms = mlc_monotonic_ms() + HTTP_LINGER_MS_MAX;
         const void *data = NULL;

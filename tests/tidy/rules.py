@@ -294,5 +294,20 @@ def _link(tree, f, number, target):
             yield f"{f.path}:{number}: no heading for {target}"
 
 
-ALL = [sizes, columns, function_sizes, parameters, spdx, layers, third_party, sql_in_c, leftovers,
+CLEANED = re.compile(r"^[ \t]*_cleanup_\(\w+\)\s+[\w ]*?\**(\w+)(?:\[\w*\])?;", re.M)
+
+
+def cleanups(tree):
+    """A variable that is cleaned up without a value must get one before the first return."""
+    for f in tree.c():
+        for match in CLEANED.finditer(f.code):
+            body = f.code[match.end():].split("\n}", maxsplit=1)[0]
+            use = re.search(rf"\b{match.group(1)}\b", body)
+            leave = re.search(r"\breturn\b", body)
+            if not use or (leave and leave.start() < use.start()):
+                line = f.code.count("\n", 0, match.start(1)) + 1
+                yield f"{f.path}:{line}: {match.group(1)} is cleaned up before it has a value"
+
+
+ALL = [sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c, leftovers,
        foreign_words, readmes, links]

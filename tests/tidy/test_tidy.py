@@ -46,6 +46,10 @@ BAD = [
     (rules.parameters,
      {"lib/a.h": "int f(int a, void (*b)(int, int), int c,\n int d, int e, int g);"},
      "lib/a.h:1: f takes 6"),
+    (rules.cleanups,
+     {"lib/a.c": "int f(void)\n{\n        _cleanup_(done) struct s x;\n\n        if (g())\n"
+                 "                return 0;\n        init(&x);\n        return 0;\n}\n"},
+     "lib/a.c:3: x is cleaned up before"),
     (rules.spdx, {"lib/a.c": "int a;\n"}, "lib/a.c:1: no line"),
     (rules.spdx, {"x/y.py": "import os\n"}, "x/y.py:1: no line"),
     (rules.spdx, {"deploy/go": "#!/bin/sh\ntrue\n"}, "deploy/go:1: no line"),
@@ -120,6 +124,10 @@ GOOD = [
         "lib/a.c": "int g(void)\n{\n        call(1, 2, 3, 4, 5, 6, 7);\n}\n"
                    "int h(int a, int b, const char *file, int line,\n      const char *fmt, ...)\n"
                    "{\n}\n"}),
+    (rules.cleanups,
+     {"lib/a.c": "int f(void)\n{\n        _cleanup_(done) struct s x;\n"
+                 "        _cleanup_(done) struct s y = {0};\n\n        init(&x);\n"
+                 "        return 0;\n}\n"}),
     (rules.spdx, {"lib/a.c": SPDX, "deploy/go": "#!/bin/sh\n# " + SPDX, "a.md": "x"}),
     (rules.layers, {
         "lib/a/a.c": '#include "base/arena.h"\n#include "mlctl/error.h"\n', "lib/base/arena.h": "",
