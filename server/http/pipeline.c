@@ -240,10 +240,19 @@ static int check_body(struct http_request *r)
         return 0;
 }
 
+/* While it drains the server still says how it is; everything else belongs to another. */
+static int check_draining(struct http_request *r)
+{
+        if (!http_draining(&r->ctx) || (r->op->permission == API_OPEN && !r->op->audited))
+                return 0;
+        return ctx_fail(&r->ctx, MLC_E_UNAVAILABLE, "the server is stopping");
+}
+
 static int head(struct http_request *r)
 {
-        int (*const STEPS[])(struct http_request *) = {
-                check_framing, route, identify, decode_params, permit, check_body, take_wait};
+        int (*const STEPS[])(struct http_request *) = {check_framing, route,         check_draining,
+                                                       identify,      decode_params, permit,
+                                                       check_body,    take_wait};
         int n = 0;
 
         for (size_t i = 0; n == 0 && i < ARRAY_LEN(STEPS); i++) {

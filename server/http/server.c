@@ -147,10 +147,10 @@ void http_drain(struct app *app, int64_t timeout_ms)
         if (app->http == NULL)
                 return;
         atomic_store(&app->http->draining, true);
-        http_daemon_quiesce(app->http);
         watch_drain(&app->http->watch);
         while (watch_active(&app->http->watch) > 0 && mlc_monotonic_ms() < until)
                 mlc_sleep_ms(DRAIN_STEP_MS);
+        http_daemon_quiesce(app->http); /* not earlier: who connects would wait for nothing */
 }
 
 void http_stop(struct app *app)
