@@ -33,6 +33,7 @@ struct app_config {
         const char *listen; /* HOST:PORT */
         const char *postgres; /* conninfo, or NULL for the embedded cluster */
         const char *origin; /* NULL: the default or the one fixed at first start */
+        const char *reason; /* `log succeed`: why */
         bool public_log; /* --public */
         int64_t max_connections; /* hard cap of connections */
         int64_t db_connections; /* size of the pool */

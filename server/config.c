@@ -40,6 +40,8 @@ static const struct option_row OPTIONS[] = {
         {"origin", "NAME", OPT_TEXT, ROW(origin), NULL, 0, 0,
          "name of the audit log, fixed at first start; default HOSTNAME/log- and 8 hex digits of "
          "its key"},
+        {"reason", "TEXT", OPT_TEXT, ROW(reason), NULL, 0, 0,
+         "why, for `log succeed`; kept beside the log, which holds its commitment"},
         {"public", NULL, OPT_BOOL, ROW(public_log), NULL, 0, 0,
          "let everybody read log entries and /metrics without a token"},
         {"max-connections", "N", OPT_INT, ROW(max_connections), "512", 8, 65536,

@@ -125,6 +125,32 @@ static int run_check(const struct app_config *config, const struct config_args *
         return run_job(config, "check", check, err);
 }
 
+/* log rotate, log succeed */
+static int run_log(const struct app_config *config, const struct config_args *args,
+                   struct mlc_err *err)
+{
+        _cleanup_(app_close) struct app app = {.lock_fd = -1};
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        bool rotate = mlc_streq(args->positional[0], "rotate");
+        int r;
+
+        if (!rotate && !mlc_streq(args->positional[0], "succeed"))
+                return mlc_fail(err, MLC_E_USAGE, "log takes rotate or succeed, not '%s'",
+                                args->positional[0]);
+        if (!rotate && (config->reason == NULL || config->reason[0] == '\0'))
+                return mlc_fail(err, MLC_E_USAGE, "log succeed needs --reason TEXT");
+        r = app_open(&app, config, err);
+        if (r == 0)
+                r = app_alone(&app, err);
+        if (r < 0)
+                return r;
+        mlc_ctx_init(&ctx, &app, "log", JOB_ARENA_MAX, JOB_MS);
+        r = rotate ? audit_rotate(&ctx) : audit_succeed(&ctx, config->reason);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
+}
+
 static int run_backup(const struct app_config *config, const struct config_args *args,
                       struct mlc_err *err)
 {
@@ -161,6 +187,10 @@ static const struct command COMMANDS[] = {
          "check log, anchors, rows, repositories and blobs; prints one line of JSON, exit 1 when "
          "something is wrong",
          0, false, run_check},
+        {"log",
+         "log rotate: make a new signing key, signed over by the present one; log succeed: begin a "
+         "successor log from the state of the database (--reason); no server may run",
+         1, false, run_log},
         {"backup", "copy everything to the directory TO; the server may run", 1, false, run_backup},
         {"restore", "put the backup FROM into DIR; no server may run", 1, true, run_restore},
 };

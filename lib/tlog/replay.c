@@ -26,6 +26,7 @@ struct mlc_replay {
         size_t n_kinds;
         struct mlc_tlog_finding first; /* difference of the lowest index */
         bool differs;
+        bool partial; /* the log before this one is not known */
         bool unaccounted; /* `first` is a row without a leaf: its index is the size */
 };
 
@@ -114,10 +115,11 @@ static int log_leaf(struct mlc_replay *r, uint64_t index, const struct mlc_leaf 
         return 0;
 }
 
-static int check_before(const struct object *o, const struct mlc_leaf *l, struct mlc_err *err)
+static int check_before(const struct mlc_replay *r, const struct object *o,
+                        const struct mlc_leaf *l, struct mlc_err *err)
 {
         if (o == NULL || o->gone) {
-                if (!l->has_before)
+                if (!l->has_before || (o == NULL && r->partial))
                         return 0;
                 return mlc_fail(err, MLC_E_VERIFY,
                                 "the leaf changes %s '%s', which no leaf before made", l->kind,
@@ -141,6 +143,8 @@ static int fold_leaf(struct mlc_replay *r, uint64_t index, const struct mlc_leaf
                 if (!mlc_streq(l->kind, MLC_REPLAY_KIND_LOG))
                         return mlc_fail(err, MLC_E_VERIFY, "the first leaf does not found the log");
                 (void)snprintf(r->origin, sizeof(r->origin), "%s", l->origin);
+                r->partial = r->objects.n == 0 &&
+                             json_is_string(json_object_get(l->state, "predecessor"));
         }
         if (!mlc_streq(l->origin, r->origin))
                 return mlc_fail(err, MLC_E_VERIFY, "the leaf is of another log, '%s'", l->origin);
@@ -152,7 +156,7 @@ static int fold_leaf(struct mlc_replay *r, uint64_t index, const struct mlc_leaf
         if (!object_key(l->kind, l->id, key))
                 return mlc_fail(err, MLC_E_VERIFY, "the leaf's id is too long");
         o = mlc_map_get(&r->objects, key);
-        code = check_before(o, l, err);
+        code = check_before(r, o, l, err);
         if (code < 0)
                 return code;
         if (o == NULL) {
@@ -198,6 +202,11 @@ void mlc_replay_succeed(struct mlc_replay *r)
         r->next = 0;
         r->n_keys = 0;
         r->origin[0] = '\0';
+}
+
+bool mlc_replay_partial(const struct mlc_replay *r)
+{
+        return r->partial;
 }
 
 size_t mlc_replay_keys(const struct mlc_replay *r, const struct mlc_replay_key **ret)
@@ -250,7 +259,8 @@ void mlc_replay_row(struct mlc_replay *r, const char *kind, const char *id, cons
         }
         o = mlc_map_get(&r->objects, key);
         if (o == NULL) {
-                differ(r, NULL, "is in the database, but no leaf made it", key);
+                if (!r->partial)
+                        differ(r, NULL, "is in the database, but no leaf made it", key);
                 return;
         }
         if (o->gone)

@@ -31,6 +31,11 @@ int mlc_replay_leaf(struct mlc_replay *r, uint64_t index, const void *leaf, size
                     struct mlc_err *err) MLC_CHECK;
 /* What was folded so far was an archived log: the next leaf, index 0, founds its successor. */
 void mlc_replay_succeed(struct mlc_replay *r);
+/*
+ * True when the log succeeds another whose leaves were not folded: objects that it carried over are
+ * then accepted as they first appear, and rows of theirs are no difference.
+ */
+bool mlc_replay_partial(const struct mlc_replay *r);
 
 /* The log's keys and the index from which each signs; the last one signs commits. */
 struct mlc_replay_key {

@@ -138,17 +138,17 @@ void mlc_tlog_entries_done(struct mlc_tlog_entries *e)
         free(TAKE_PTR(e->data));
 }
 
-int mlc_tlog_load_tiler(const struct mlc_tlog_source *src, uint64_t size, struct mlc_tiler *t,
-                        struct mlc_err *err)
+int mlc_tlog_load_tiler(const struct mlc_tlog_source *src, uint64_t tree_size, uint64_t size,
+                        struct mlc_tiler *t, struct mlc_err *err)
 {
         int r;
 
-        assert(t->size == 0 && t->emit != NULL);
+        assert(t->size == 0 && t->emit != NULL && size <= tree_size);
         for (int level = 0; level < (int)MLC_TILE_LEVELS; level++) {
                 uint64_t n = size >> (8 * level);
-                struct mlc_tile tile = {level, n >> 8, (unsigned)(n & 255)};
+                struct mlc_tile tile = {level, n >> 8, mlc_tile_width(level, n >> 8, tree_size)};
 
-                if (tile.width == 0)
+                if ((n & 255) == 0)
                         continue;
                 r = mlc_tlog_read_tile(src, &tile, t->edge[level], err);
                 if (r < 0)

@@ -46,9 +46,10 @@ int mlc_tlog_read_entries(const struct mlc_tlog_source *src, const struct mlc_ti
                           struct mlc_tlog_entries *ret, struct mlc_err *err) MLC_CHECK;
 void mlc_tlog_entries_done(struct mlc_tlog_entries *e); /* for _cleanup_ */
 
-/* Sets a zeroed tiler (emit set) to `size` from the right edge's tiles. */
-int mlc_tlog_load_tiler(const struct mlc_tlog_source *src, uint64_t size, struct mlc_tiler *t,
-                        struct mlc_err *err) MLC_CHECK;
+/* Sets a zeroed tiler (emit set) to `size`, from the tiles of a tree of tree_size >= size entries.
+ */
+int mlc_tlog_load_tiler(const struct mlc_tlog_source *src, uint64_t tree_size, uint64_t size,
+                        struct mlc_tiler *t, struct mlc_err *err) MLC_CHECK;
 
 /* Hashes for proofs out of tiles (see mlc_merkle_source); keeps the last tile of each level. */
 struct mlc_tlog_hashes {

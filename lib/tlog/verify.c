@@ -76,7 +76,7 @@ static int check_row(struct pass *p, uint64_t index, size_t slot, struct mlc_err
         struct mlc_tlog_row row;
         int r;
 
-        if (p->v->row == NULL || (p->v->rows_to > 0 && index >= p->v->rows_to))
+        if (p->v->row == NULL || index >= p->v->rows_to)
                 return 0;
         r = p->v->row(p->v->userdata, index, &row, err);
         if (r == MLC_E_NOT_FOUND)

@@ -34,7 +34,7 @@ struct mlc_tlog_verify {
          * Optional. The entry at `index` as another store has it (a database row): ret->leaf is
          * valid until the next call. Asked for 0, 1, 2, …; MLC_E_NOT_FOUND when it is missing.
          */
-        uint64_t rows_to; /* rows are asked for below this index; 0: for all */
+        uint64_t rows_to; /* rows are asked for below this index */
         int (*row)(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err);
         /* Optional: gets each entry once its hash has been checked. MLC_E_VERIFY is a finding. */
         int (*leaf)(void *userdata, uint64_t index, const struct mlc_tlog_row *row,

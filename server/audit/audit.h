@@ -63,7 +63,7 @@ struct audit_source {
  */
 struct audit;
 int audit_open(struct app *app, struct mlc_err *err) MLC_CHECK;
-/* For the other subcommands: the log of the database with its keys, nothing compared or changed. */
+/* For the other subcommands: the log of the database with its keys, nothing changed. */
 int audit_attach(struct app *app, struct mlc_err *err) MLC_CHECK;
 int audit_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 void audit_stop(struct app *app); /* ends the thread; reading goes on */
@@ -96,6 +96,17 @@ struct audit_check_part {
 };
 int audit_check(struct mlc_ctx *ctx, const struct audit_check_part *parts, size_t n,
                 json_t **ret) MLC_CHECK;
+
+/*
+ * `mlctld log rotate`: a new key, signed over by the present one; from the next start on both sign
+ * checkpoints, the new one signs commits. `mlctld log succeed`: when database, log and signing
+ * state cannot be brought together again (or keys are lost), a new log under a new name and key
+ * goes on from the database's state; its first leaf names the old checkpoint, the old key, what was
+ * carried over and what was lost, and the old files go to log/archive/N. Both print one line of
+ * JSON. No server may run: the caller has asked app_alone.
+ */
+int audit_rotate(struct mlc_ctx *ctx) MLC_CHECK;
+int audit_succeed(struct mlc_ctx *ctx, const char *reason) MLC_CHECK;
 
 /*
  * For backups: until tx ends no state change commits, and until *ret_lock (a descriptor, the

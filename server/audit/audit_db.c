@@ -54,6 +54,16 @@ int audit_db_origin_insert(struct mlc_ctx *ctx, struct db_tx *tx,
                       DB_TEXT(state));
 }
 
+int audit_db_origin_update(struct mlc_ctx *ctx, struct db_tx *tx,
+                           const struct audit_origin_row *row)
+{
+        _cleanup_(free_p) char *state = json_dumps(row->state, JSON_COMPACT);
+
+        if (state == NULL)
+                return ctx_fail(ctx, MLC_E_INTERNAL, "the state of the log is not UTF-8");
+        return db_run(tx, SQL_AUDIT_ORIGIN_UPDATE, NULL, DB_INT(row->log_id), DB_TEXT(state));
+}
+
 int audit_db_head(struct mlc_ctx *ctx, struct db_tx *tx, bool lock, struct audit_head *ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};

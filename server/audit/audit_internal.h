@@ -63,6 +63,10 @@ int audit_default_origin(const struct mlc_signer *key, char ret[MLC_KEY_NAME_MAX
                          struct mlc_err *err) MLC_CHECK;
 /* {"keys":[…],"predecessor":…}: the governed object of kind `log`. */
 json_t *audit_log_state(const struct mlc_vkey *vkeys, size_t n, const char *predecessor);
+/* A new key under a name of its own; after COMMIT it takes the place of server.key. */
+int audit_keys_next(const char *data, struct mlc_signer *ret, struct mlc_err *err) MLC_CHECK;
+int audit_keys_promote(const char *data, const struct mlc_signer *old,
+                       const struct mlc_signer *next, struct mlc_err *err) MLC_CHECK;
 /* A checkpoint signed by all keys, malloc'ed. */
 int audit_keys_sign(const struct audit_keys *keys, const struct mlc_checkpoint *cp, char **ret_note,
                     struct mlc_err *err) MLC_CHECK;
@@ -113,6 +117,8 @@ struct audit_origin_row {
 /* The newest log; MLC_E_NOT_FOUND before the first start. */
 int audit_db_origin(struct mlc_ctx *ctx, struct db_tx *tx, struct audit_origin_row *ret) MLC_CHECK;
 int audit_db_origin_insert(struct mlc_ctx *ctx, struct db_tx *tx,
+                           const struct audit_origin_row *row) MLC_CHECK;
+int audit_db_origin_update(struct mlc_ctx *ctx, struct db_tx *tx,
                            const struct audit_origin_row *row) MLC_CHECK;
 int audit_db_head(struct mlc_ctx *ctx, struct db_tx *tx, bool lock,
                   struct audit_head *ret) MLC_CHECK;

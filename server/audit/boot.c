@@ -319,6 +319,25 @@ static struct audit *audit_new(struct app *app)
         return a;
 }
 
+/* Nothing is appended to a log that must not be signed. */
+static int compare_attached(struct audit *a, const struct audit_head *head, struct mlc_err *err)
+{
+        _cleanup_(audit_state_done) struct audit_state s = {0};
+        int r;
+
+        r = audit_state_read(a->dir, &s, err);
+        if (r == 0)
+                r = audit_compare(a, head, &s, err);
+        else if (r == MLC_E_VERIFY)
+                audit_halt(a, "%s", err->msg);
+        else if (r == MLC_E_NOT_FOUND && head->frontier.size > 0)
+                audit_halt(a, "log is older than its signing state: 'log/state' is missing");
+        if (r < 0 && r != MLC_E_READ_ONLY && r != MLC_E_VERIFY && r != MLC_E_NOT_FOUND)
+                return r;
+        mlc_err_clear(err);
+        return 0;
+}
+
 int audit_attach(struct app *app, struct mlc_err *err)
 {
         _cleanup_(mlc_ctx_done) struct mlc_ctx ctx;
@@ -332,6 +351,8 @@ int audit_attach(struct app *app, struct mlc_err *err)
         if (r == 0)
                 r = use_row(&ctx, a, &row);
         json_decref(row.state);
+        if (r == 0)
+                r = compare_attached(a, &head, &ctx.err);
         if (r < 0) {
                 *err = ctx.err;
                 audit_close(app);

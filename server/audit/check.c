@@ -105,6 +105,7 @@ static int load_logs(struct check *c)
                                    " rows of the log, its head says %" PRIu64,
                                    c->logs[c->n_logs - 1].rows, head.frontier.size);
         c->logs[c->n_logs - 1].root = head.root;
+        c->logs[c->n_logs - 1].agreed = c->logs[c->n_logs - 1].cp.size;
         return 0;
 }
 
@@ -156,29 +157,55 @@ static int take_snapshot(struct check *c)
         return r;
 }
 
-/* What the successor's first leaf says of the rows that it carries over. */
-static int carried(struct check *c, struct check_log *old, const struct check_log *next)
+/* The successor's first leaf, which may still wait to be sequenced. */
+static int first_leaf(struct check *c, const struct check_log *next, struct mlc_leaf *ret)
 {
-        _cleanup_(mlc_leaf_done) struct mlc_leaf leaf = {0};
-        struct mlc_tlog_row row;
-        const char *root;
-        int64_t size;
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct mlc_tlog_row row = {0};
         int r;
 
         c->rows.n = 0;
         r = check_row(c, next, 0, &row);
+        if (r == MLC_E_NOT_FOUND) {
+                mlc_err_clear(&c->ctx->err);
+                r = db_run0(&c->tx, SQL_AUDIT_OUTBOX_LIST, &rows);
+                if (r == 0 && rows.n == 0)
+                        return check_found(c, 0, "log '%s' has no first leaf", next->origin);
+                if (r == 0)
+                        r = db_bytes(c->ctx, &rows, 0, 0, &row.leaf, &row.len);
+        }
         if (r < 0)
                 return r;
-        if (mlc_leaf_parse(row.leaf, row.len, &leaf, &c->ctx->err) < 0 ||
-            mlc_json_get_i64(leaf.detail, "/detail", "carried_size", &size, &c->ctx->err) < 0 ||
+        if (mlc_leaf_parse(row.leaf, row.len, ret, &c->ctx->err) < 0)
+                return check_found(c, 0, "the first leaf of log '%s' is none", next->origin);
+        c->rows.n = 0;
+        return 0;
+}
+
+/* What the successor's first leaf says of the rows that it carries over. */
+static int carried(struct check *c, struct check_log *old, const struct check_log *next)
+{
+        _cleanup_(mlc_leaf_done) struct mlc_leaf leaf = {0};
+        const char *root;
+        int64_t size, agreed;
+        int r;
+
+        r = first_leaf(c, next, &leaf);
+        if (r < 0)
+                return r;
+        if (mlc_json_get_i64(leaf.detail, "/detail", "carried_size", &size, &c->ctx->err) < 0 ||
             mlc_json_get_str(leaf.detail, "/detail", "carried_root", &root, &c->ctx->err) < 0 ||
+            mlc_json_get_i64(leaf.detail, "/detail", "agreed_size", &agreed, &c->ctx->err) < 0 ||
             mlc_digest_parse(root, &old->root, &c->ctx->err) < 0)
                 return check_found(c, 0, "the first leaf does not say what was carried over");
         if ((uint64_t)size != old->rows)
                 return check_found(
                         c, 0, "%" PRIu64 " rows of log %" PRId64 " were carried over, not %" PRId64,
                         old->rows, old->log_id, size);
-        c->rows.n = 0;
+        if (agreed < 0 || agreed > size || (uint64_t)agreed > old->cp.size)
+                return check_found(c, 0, "the first leaf says what cannot be of log %" PRId64,
+                                   old->log_id);
+        old->agreed = (uint64_t)agreed;
         return 0;
 }
 

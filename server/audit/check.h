@@ -15,6 +15,7 @@ struct check_log {
         size_t n_vkeys;
         char dir[AUDIT_PATH_MAX];
         uint64_t rows; /* entries in the database */
+        uint64_t agreed; /* of those, the ones that the files hold too */
         struct mlc_digest root; /* over them, as the head or the successor's first leaf says */
         struct audit_state state; /* the present log's */
         struct mlc_checkpoint cp; /* published; size 0: none */

@@ -81,8 +81,9 @@ static bool expected(struct check *c, const struct check_log *log, const struct 
         return true;
 }
 
-static bool bundle_fits(const char *data, size_t len, unsigned width,
-                        const struct mlc_digest *hashes)
+/* The first of the tile's slots whose hash differs; t->width when all fit. */
+static unsigned differing(const struct mlc_tile *t, const char *data, size_t len,
+                          const struct mlc_digest *hashes)
 {
         _cleanup_(free_p) struct mlc_bundle *b = malloc(sizeof(*b));
         struct mlc_digest hash;
@@ -90,17 +91,24 @@ static bool bundle_fits(const char *data, size_t len, unsigned width,
 
         if (b == NULL)
                 abort();
-        if (mlc_bundle_parse(data, len, b, &err) < 0 || b->n != width)
-                return false;
-        for (size_t i = 0; i < b->n; i++) {
+        if (t->level != MLC_TILE_ENTRIES) {
+                for (unsigned i = 0; i < t->width; i++)
+                        if (len < (i + 1) * sizeof(hash) ||
+                            memcmp(data + i * sizeof(hash), &hashes[i], sizeof(hash)) != 0)
+                                return i;
+                return len == t->width * sizeof(hash) ? t->width : t->width - 1;
+        }
+        if (mlc_bundle_parse(data, len, b, &err) < 0 || b->n != t->width)
+                return 0;
+        for (unsigned i = 0; i < t->width; i++) {
                 mlc_merkle_leaf(b->entry[i].data, b->entry[i].len, &hash);
                 if (!mlc_digest_equal(&hash, &hashes[i]))
-                        return false;
+                        return i;
         }
-        return true;
+        return t->width;
 }
 
-static int check_tile(struct check *c, const struct check_log *log, const char *rest,
+static int check_tile(struct check *c, const struct check_log *log, const char *name,
                       const struct mlc_tile *t)
 {
         struct mlc_tile leaves = {t->level == MLC_TILE_ENTRIES ? 0 : t->level, t->index, t->width};
@@ -110,25 +118,25 @@ static int check_tile(struct check *c, const struct check_log *log, const char *
         _cleanup_(free_p) char *data = NULL;
         struct mlc_err err = {0};
         size_t len;
-        bool fits;
+        unsigned slot;
         int r;
 
         /* full tiles and the last partial ones were derived from the entries already */
         if (t->width == mlc_tile_width(t->level, t->index, log->cp.size))
                 return 0;
-        (void)snprintf(path, sizeof(path), "%s/%s", log->dir, rest);
+        (void)snprintf(path, sizeof(path), "%s/%s", c->a->dir, name);
         r = mlc_read_file(path, MLC_BUNDLE_MAX, &data, &len, &err);
         if (r == MLC_E_NOT_FOUND)
                 return 0; /* a full tile has replaced it since */
         if (r < 0)
                 return mlc_fail(&c->ctx->err, r, "%s", err.msg);
         if (!expected(c, log, &leaves, hashes))
-                return check_found(c, first, "nothing accounts for the file 'log/%s'", rest);
-        if (t->level == MLC_TILE_ENTRIES)
-                fits = bundle_fits(data, len, t->width, hashes);
-        else
-                fits = len == t->width * sizeof(hashes[0]) && memcmp(data, hashes, len) == 0;
-        return fits ? 0 : check_found(c, first, "the file 'log/%s' is not what it must be", rest);
+                return check_found(c, first, "nothing accounts for the file 'log/%s'", name);
+        slot = differing(t, data, len, hashes);
+        if (slot == t->width)
+                return 0;
+        return check_found(c, first + ((uint64_t)slot << (8 * (unsigned)leaves.level)),
+                           "the file 'log/%s' is not what it must be", name);
 }
 
 static const struct check_log *log_of(const struct check *c, const char *path,
@@ -173,7 +181,7 @@ static int check_file(struct check *c, const char *path)
             (mlc_streq(rest, "checkpoint") && log->note != NULL))
                 return 0;
         if (mlc_tile_parse(rest, &t, &err) == 0)
-                return check_tile(c, log, rest, &t);
+                return check_tile(c, log, path, &t);
         return check_found(c, log->rows, "nothing accounts for the file 'log/%s'", path);
 }
 

@@ -64,7 +64,7 @@ static int leaf(void *userdata, uint64_t index, const struct mlc_tlog_row *entry
         const struct walk *w = userdata;
 
         /* what a lost database had is not part of the state any more */
-        if (index >= w->log->rows)
+        if (index >= w->log->agreed)
                 return 0;
         return mlc_replay_leaf(w->c->replay, index, entry->leaf, entry->len, err);
 }
@@ -100,7 +100,7 @@ static int load_marks(struct check *c, const struct check_log *log, struct marks
         const char *note;
         int r;
 
-        r = db_run(&c->tx, SQL_AUDIT_CHECKPOINTS, &rows, DB_INT(log->log_id), DB_INT(log->cp.size));
+        r = db_run(&c->tx, SQL_AUDIT_CHECKPOINTS, &rows, DB_INT(log->log_id), DB_INT(log->agreed));
         if (r < 0)
                 return r;
         for (int i = 0; i < rows.n; i++) {
@@ -118,8 +118,7 @@ static int load_marks(struct check *c, const struct check_log *log, struct marks
                         return check_found(
                                 c, size, "the checkpoint of size %llu in the database was changed",
                                 (unsigned long long)size);
-                if (size <= log->rows || log->log_id == c->a->log_id)
-                        add_mark(m, size, &cp.root, "a checkpoint in the database");
+                add_mark(m, size, &cp.root, "a checkpoint in the database");
         }
         return 0;
 }
@@ -203,7 +202,7 @@ static int check_tail(struct check *c, struct check_log *log)
                 abort();
         tiler->emit = keep_tile;
         tiler->userdata = c;
-        r = mlc_tlog_load_tiler(&src, log->cp.size, tiler, &c->ctx->err);
+        r = mlc_tlog_load_tiler(&src, log->cp.size, log->agreed, tiler, &c->ctx->err);
         if (r < 0)
                 return r;
         if (log->log_id == c->a->log_id) {
@@ -224,7 +223,7 @@ int check_one_log(struct check *c, struct check_log *log)
         struct walk w = {.c = c, .log = log, .dir = mlc_tlog_source_dir(log->dir)};
         struct mlc_tlog_verify v = {.src = {.read = read_file, .userdata = &w},
                                     .keys = {log->vkeys, log->n_vkeys},
-                                    .rows_to = log->rows,
+                                    .rows_to = log->agreed,
                                     .row = row,
                                     .leaf = leaf,
                                     .userdata = &w};
@@ -238,8 +237,6 @@ int check_one_log(struct check *c, struct check_log *log)
         if (r < 0)
                 return r;
         c->rows.n = 0;
-        if (log->rows < log->cp.size)
-                add_mark(&m, log->rows, &log->root, "the rows that were carried over");
         v.marks = m.at;
         v.n_marks = m.n;
         if (log->note != NULL) {
@@ -247,5 +244,5 @@ int check_one_log(struct check *c, struct check_log *log)
                 if (r < 0)
                         return r;
         }
-        return log->rows >= log->cp.size ? check_tail(c, log) : 0;
+        return check_tail(c, log);
 }

@@ -36,6 +36,44 @@ int audit_keys_create(const char *data, struct mlc_signer *ret, struct mlc_err *
         return mlc_signer_save(ret, path, err);
 }
 
+/* "server-<8 hex of the key>.key" */
+static void named_path(const char *data, const struct mlc_signer *key, char ret[AUDIT_PATH_MAX])
+{
+        struct mlc_digest d;
+        char hex[9];
+
+        mlc_sha256(key->pub, sizeof(key->pub), &d);
+        mlc_hex_encode(d.b, 4, hex);
+        (void)snprintf(ret, AUDIT_PATH_MAX, "%.4000s/keys/server-%s.key", data, hex);
+}
+
+int audit_keys_next(const char *data, struct mlc_signer *ret, struct mlc_err *err)
+{
+        char path[AUDIT_PATH_MAX];
+        int r;
+
+        r = mlc_signer_generate(ret, err);
+        if (r < 0)
+                return r;
+        named_path(data, ret, path);
+        return mlc_signer_save(ret, path, err);
+}
+
+int audit_keys_promote(const char *data, const struct mlc_signer *old,
+                       const struct mlc_signer *next, struct mlc_err *err)
+{
+        char current[AUDIT_PATH_MAX], path[AUDIT_PATH_MAX];
+
+        (void)snprintf(current, sizeof(current), "%.4000s/keys/server.key", data);
+        named_path(data, old, path);
+        if (rename(current, path) < 0)
+                return mlc_fail_errno(err, "rename to", path);
+        named_path(data, next, path);
+        if (rename(path, current) < 0)
+                return mlc_fail_errno(err, "rename to", current);
+        return mlc_fsync_parent(current, err);
+}
+
 /* Looks through DIR/keys for the private half of one public key. */
 static int find_key(const char *dir, const struct mlc_vkey *vkey, struct mlc_signer *ret,
                     struct mlc_err *err)

@@ -325,7 +325,7 @@ static int load_files(struct audit_leader *l, const struct mlc_checkpoint *cp, s
         struct mlc_digest root;
         int r;
 
-        r = mlc_tlog_load_tiler(&src, cp->size, &l->tiler, err);
+        r = mlc_tlog_load_tiler(&src, cp->size, cp->size, &l->tiler, err);
         if (r < 0)
                 return r;
         mlc_tiler_root(&l->tiler, &root);

@@ -44,6 +44,7 @@ static uint64_t verify(void)
         struct mlc_tlog_verify v = {.src = mlc_tlog_source_dir(app.audit->dir),
                                     .keys = {app.audit->keys.vkey, app.audit->keys.n},
                                     .row = row_of,
+                                    .rows_to = UINT64_MAX,
                                     .leaf = fold,
                                     .userdata = &ctx};
         struct mlc_tlog_finding f;

@@ -221,7 +221,7 @@ static void a_tiler_loads_from_its_tiles(void **state)
         memlog_publish(m);
         t->emit = memlog_emit;
         t->userdata = m;
-        assert_int_equal(mlc_tlog_load_tiler(&src, 70000, t, &err), 0);
+        assert_int_equal(mlc_tlog_load_tiler(&src, 70000, 70000, t, &err), 0);
         mlc_tiler_root(t, &a);
         mlc_tiler_root(&m->tiler, &b);
         assert_memory_equal(&a, &b, sizeof(a));
@@ -233,7 +233,19 @@ static void a_tiler_loads_from_its_tiles(void **state)
         assert_memory_equal(&a, &b, sizeof(a));
         memset(t, 0, sizeof(*t));
         t->emit = memlog_emit;
-        assert_int_equal(mlc_tlog_load_tiler(&src, 70001, t, &err), MLC_E_NOT_FOUND);
+        assert_int_equal(mlc_tlog_load_tiler(&src, 70001, 70001, t, &err), MLC_E_NOT_FOUND);
+        /* an earlier size, out of the same files */
+        mlc_err_clear(&err);
+        memset(t, 0, sizeof(*t));
+        t->emit = memlog_emit;
+        t->userdata = m;
+        assert_int_equal(mlc_tlog_load_tiler(&src, 70000, 69905, t, &err), 0);
+        for (uint64_t i = 69905; i < 70001; i++) {
+                leaf_of(i, &a);
+                assert_int_equal(mlc_tiler_append(t, &a, &err), 0);
+        }
+        mlc_tiler_root(t, &a);
+        assert_memory_equal(&a, &b, sizeof(a));
         free(t);
         memlog_free(m);
 }

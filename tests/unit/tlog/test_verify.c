@@ -183,6 +183,7 @@ static void rows_are_compared(void **state)
 
         (void)state;
         v.row = row;
+        v.rows_to = UINT64_MAX;
         v.leaf = leaf;
         v.userdata = &r;
         assert_int_equal(mlc_tlog_verify(&v, &cp, &f, &err), 0);
