@@ -133,7 +133,6 @@ static int run_log(struct cli *cli)
 {
         const char *text = cli_opt(cli, "limit");
         _cleanup_(json_decref_p) json_t *list = NULL, *shown = NULL;
-        _cleanup_(mlc_log_done) struct mlc_log log = {0};
         _cleanup_(mlc_str_done) struct mlc_str path;
         unsigned long long limit = LOG_DEFAULT;
         int r;
@@ -146,9 +145,6 @@ static int run_log(struct cli *cli)
         if (r < 0)
                 return r;
         r = cli_connect(cli);
-        if (r < 0)
-                return r;
-        r = cli_log_open(cli, &log);
         if (r < 0)
                 return r;
         if (cli_opt(cli, "follow") != NULL)

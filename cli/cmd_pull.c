@@ -151,8 +151,11 @@ static int verify(struct cli *cli, struct pulling *p)
                 .manifest = {mlc_str_cstr(&p->manifest.body), p->manifest.body.len},
                 .parsed = &p->parsed,
         };
-        int r = get_card(cli, p);
+        int r = cli_log_open(cli, &p->log);
 
+        if (r < 0)
+                return r;
+        r = get_card(cli, p);
         if (r < 0)
                 return r;
         if (p->card.status != 0)
@@ -243,9 +246,6 @@ static int run_pull(struct cli *cli)
         if (r < 0)
                 return r;
         r = cli_connect(cli);
-        if (r < 0)
-                return r;
-        r = cli_log_open(cli, &p.log);
         if (r < 0)
                 return r;
         r = resolve(cli, &p);

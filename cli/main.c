@@ -262,9 +262,13 @@ int cli_connect(struct cli *cli)
 
         if (cli->client != NULL)
                 return 0;
-        r = config_load(&cli->credentials, &cli->err);
-        if (r < 0)
-                return r;
+        if (token != NULL && token[0] == '\0')
+                token = NULL;
+        if (url == NULL || token == NULL) { /* else no home directory is needed */
+                r = config_load(&cli->credentials, &cli->err);
+                if (r < 0)
+                        return r;
+        }
         if (url == NULL)
                 url = json_string_value(json_object_get(cli->credentials, "default"));
         if (url == NULL)
@@ -276,7 +280,7 @@ int cli_connect(struct cli *cli)
         normal = strndup(url, n);
         if (normal == NULL)
                 abort();
-        if (token == NULL || token[0] == '\0')
+        if (token == NULL)
                 token = json_string_value(json_object_get(
                         json_object_get(json_object_get(cli->credentials, "servers"), normal),
                         "token"));

@@ -14,7 +14,7 @@ TILE = r"^/log/tile/0/000\.p/"
 
 
 class Scene:
-    """A server with two versions and an alias, a liar before it, and somebody who trusts its log."""
+    """A server with two versions and an alias, a liar before it, and who trusts its log."""
 
     def __init__(self, server, home):
         self.server = server

@@ -151,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 # What a forger needs: the log's formats, written once more from their specifications.
 
 class Signer:
-    """An Ed25519 key that signs notes as `name`: a PEM file (the server's own, say) or a new one."""
+    """An Ed25519 key that signs notes as `name`: that of a PEM file, or a new one."""
 
     def __init__(self, name, pem=None):
         self.name = name
