@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from support.cli import Person
+from support.cli import Person, invite
 from support.server import build_directory
 
 _numbers = itertools.count(1)
@@ -195,3 +195,29 @@ def test_without_a_home_plain_commands_go_on(dana):
     done = subprocess.run([mlctl, "pull", f"{dana.model}:1", "/nonexistent", "--verify"],
                           env=environment, text=True, capture_output=True, check=False, cwd="/")
     assert done.returncode == 2 and "HOME" in done.stderr
+
+
+def test_rotated_key_is_followed(make_server, tmp_path):
+    """Who pinned the first key verifies what the second one signs, and still refuses a third."""
+    server = make_server().start()
+    person = invite(server, tmp_path / "home", "dana", ["contributor@ns"])
+    auditor = invite(server, tmp_path / "auditor", "audrey", ["auditor"])
+    (tmp_path / "model").write_text("one")
+    person.run("push", "ns/m", "model", cwd=tmp_path)
+    server.stop()
+    subprocess.run([build_directory() / "mlctld", "log", "rotate", "--data", server.directory],
+                   check=True, capture_output=True)
+    server.options += ["--listen", server.url.removeprefix("http://")]
+    server.start()
+    (tmp_path / "model").write_text("two")
+    person.run("push", "ns/m", "model", cwd=tmp_path)
+    keys = set()
+    for version in (1, 2):
+        got = person.json("pull", f"ns/m:{version}", tmp_path / str(version), "--verify")
+        commit = next(c["proof"] for c in got["verified"]["checks"] if c["what"] == "commit")
+        keys.add(commit.split("signed by ")[1].split()[0])
+    assert len(keys) == 2
+    pin = json.loads(next((person.home / ".local/state/mlctl").glob("log-*.json")).read_text())
+    assert len(pin["keys"]) == 2
+    found = auditor.json("audit", "verify")
+    assert found["ok"] is True and found["commits"] == 2
