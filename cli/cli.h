@@ -56,6 +56,9 @@ struct cli {
         bool progress; /* stderr is a terminal */
         bool quiet;
         const char *server; /* --server, MLCTL_SERVER, or the last login; NULL when none */
+        /* What stderr shall say at the end of a run with machine-readable output; when that ends
+         * with a problem document, it is its member "note". */
+        char later[1024];
         struct mlc_err err;
         int exit; /* exit code when run returns 0 */
         struct mlc_client *client; /* made by cli_connect */

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -93,14 +95,23 @@ static int token_by_file(struct cli *cli, const char *file, char **ret)
         return 0;
 }
 
+/* Typed on a terminal, unseen. */
 static int token_by_prompt(struct cli *cli, char **ret)
 {
+        struct termios before, unseen;
         size_t size = 0;
+        ssize_t n;
 
-        if (!cli->progress)
-                return mlc_fail(&cli->err, MLC_E_USAGE, "give --invite CODE or --token-file FILE");
+        if (tcgetattr(STDIN_FILENO, &before) < 0)
+                return mlc_fail_errno(&cli->err, "read", "the terminal");
+        unseen = before;
+        unseen.c_lflag &= ~(tcflag_t)ECHO;
+        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen);
         (void)fputs("token: ", stderr);
-        if (getline(ret, &size, stdin) <= 0)
+        n = getline(ret, &size, stdin);
+        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+        (void)fputc('\n', stderr);
+        if (n <= 1)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "no token was typed");
         (*ret)[strcspn(*ret, "\r\n")] = '\0';
         return 0;
@@ -126,6 +137,8 @@ static int run_login(struct cli *cli)
 
         if (invite != NULL && file != NULL)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "give either --invite or --token-file");
+        if (invite == NULL && file == NULL && !isatty(STDIN_FILENO))
+                return mlc_fail(&cli->err, MLC_E_USAGE, "give --invite CODE or --token-file FILE");
         r = meet(cli, url);
         if (r < 0)
                 return r;

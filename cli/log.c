@@ -12,10 +12,15 @@ static void introduce(struct cli *cli, const struct mlc_log *log)
         char fingerprint[MLC_SSHKEY_FP];
 
         mlc_vkey_fingerprint(&log->pin.keys[0], fingerprint);
-        out_note(cli,
-                 "first contact with %s: pinned the key of its log\n  %s %s\n"
-                 "  compare it with what whoever runs the server tells you",
-                 mlc_client_url(cli->client), log->pin.keys[0].name, fingerprint);
+        (void)snprintf(cli->later, sizeof(cli->later),
+                       "first contact with %s: pinned the key of its log\n  %s %s\n"
+                       "  compare it with what whoever runs the server tells you\n",
+                       mlc_client_url(cli->client), log->pin.keys[0].name, fingerprint);
+        if (cli->output == CLI_TABLE) {
+                if (!cli->quiet)
+                        (void)fputs(cli->later, stderr);
+                cli->later[0] = '\0';
+        }
 }
 
 static int open_log(struct cli *cli, const char *state_dir, struct mlc_log *ret)

@@ -339,6 +339,8 @@ int main(int argc, char **argv)
         if (r < 0) {
                 out_error(&cli, &cli.err);
                 cli.exit = mlc_error_exit(r);
+        } else if (!cli.quiet) {
+                (void)fputs(cli.later, stderr);
         }
         if (fflush(stdout) != 0 && cli.exit == 0)
                 cli.exit = 5;

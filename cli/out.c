@@ -326,6 +326,8 @@ void out_error(struct cli *cli, const struct mlc_err *err)
                                     mlc_error_title(err->code), "status",
                                     mlc_error_status(err->code), "detail", err->msg);
         if (problem != NULL) {
+                if (cli->later[0] != '\0')
+                        (void)json_object_set_new(problem, "note", json_string(cli->later));
                 _cleanup_(free_p) char *text = json_dumps(problem, JSON_COMPACT);
 
                 (void)fprintf(stderr, "%s\n", text != NULL ? text : "{}");

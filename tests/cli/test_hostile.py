@@ -33,8 +33,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do(self):
         what = f"{self.command} {self.path}"
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append((what, self.headers.get("If-Match")))
-        answer = self.server.answers[what.split("?")[0]]
+        answer = self.server.answers.get(what.split("?")[0])
+        if answer is None:  # the log that every command asks for
+            answer = problem("not-found", 404)
+        else:
+            self.server.asked.append((what, self.headers.get("If-Match")))
         if isinstance(answer, list):
             answer = answer.pop(0)
         status, document = answer

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pty
 import re
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import subprocess
 import pytest
 
 from support.cli import Person
+from support.server import build_directory
 
 _numbers = itertools.count(1)
 
@@ -73,9 +75,28 @@ def test_login_with_a_wrong_token_stores_nothing(server, tmp_path):
     (tmp_path / "token").write_text("mlt_wrong", encoding="ascii")
     done = person.run("login", server.url, "--token-file", tmp_path / "token", "--output=json",
                       status=2)
-    refused(done, "unauthenticated")
+    assert "pinned the key of its log" in refused(done, "unauthenticated")["note"]
     assert not (person.home / ".config/mlctl/credentials.json").exists()
     person.run("login", server.url, "--token-file", tmp_path / "none", status=1)
+
+
+def test_login_at_a_terminal(server, tmp_path):
+    """The token that is typed is not shown."""
+    person = Person(tmp_path / "home")
+    parent, child = pty.openpty()
+    process = subprocess.Popen([build_directory() / "mlctl", "login", server.url], stdin=child,
+                               stdout=subprocess.PIPE, stderr=child, env=person.env)
+    os.close(child)
+    shown = b""
+    while b"token: " not in shown:
+        shown += os.read(parent, 4096)
+    os.write(parent, server.admin_token.encode() + b"\n")
+    out, _ = process.communicate(timeout=60)
+    shown += os.read(parent, 65536)
+    os.close(parent)
+    assert process.returncode == 0, shown
+    assert b"logged in at" in shown and server.admin_token.encode() not in shown
+    assert out.startswith(b"name         admin\n")
 
 
 # who and where
