@@ -3,19 +3,25 @@
 #include "log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
+#include "codec/utf8.h"
 #include "config.h"
 
 static void introduce(struct cli *cli, const struct mlc_log *log)
 {
+        const char *name = log->pin.keys[0].name;
+        _cleanup_(mlc_str_done) struct mlc_str safe;
         char fingerprint[MLC_SSHKEY_FP];
 
+        mlc_str_init(&safe, sizeof(cli->later));
+        mlc_utf8_escape_display(name, strlen(name), &safe);
         mlc_vkey_fingerprint(&log->pin.keys[0], fingerprint);
         (void)snprintf(cli->later, sizeof(cli->later),
                        "first contact with %s: pinned the key of its log\n  %s %s\n"
                        "  compare it with what whoever runs the server tells you\n",
-                       mlc_client_url(cli->client), log->pin.keys[0].name, fingerprint);
+                       mlc_client_url(cli->client), mlc_str_cstr(&safe), fingerprint);
         if (cli->output == CLI_TABLE) {
                 if (!cli->quiet)
                         (void)fputs(cli->later, stderr);

@@ -153,7 +153,7 @@ def test_whoami_warns_of_expiry(server, user, tmp_path):
     short = eve.json("token", "create", "--expires", "1h")
     soon = Person(tmp_path / "soon", server.url, short["token"])
     done = soon.run("whoami")
-    assert done.stderr.startswith("warning: ") and done.stdout.startswith("name ")
+    assert "\nwarning: " in done.stderr and done.stdout.startswith("name ")
     quiet = soon.run("whoami", "--output", "json")
     assert quiet.stderr == "" and json.loads(quiet.stdout)["warnings"]
 
