@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples of README.md and docs/*.md are true: their fenced sh blocks are run as they stand.
 
-The blocks of one page are one script. README's starts from nothing but the built programs. Blocks that are not marked sh show what cannot be run here.
+The blocks of one page are one script. README's starts from nothing but the built programs; the
+pages' find a running server, the person `admin` with every role logged in at it, and a directory
+of their own. Blocks that are not marked sh show what cannot be run here.
 """
 import os
 import pathlib
@@ -14,6 +16,7 @@ import pytest
 from support.server import build_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLES = ("contributor", "operator", "auditor")
 KEPT = ("LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
 
 
@@ -76,3 +79,15 @@ def test_first_push_by_hand(tmp_path):
     pulled = tmp_path / "first-push/pulled"
     assert sorted(p.name for p in pulled.iterdir()) == ["README.md", "weights.bin"]
     assert not (tmp_path / "first-push/data/address").exists()  # stopped
+
+
+@pytest.mark.parametrize("page", ["docs/pushing.md"])
+def test_examples_of(page, fresh_server, tmp_path):
+    me = fresh_server.client(fresh_server.admin_token)
+    who = me.ok("GET", "/api/v1/whoami")["user"]["id"]
+    for role in ROLES:
+        me.ok("POST", f"/api/v1/users/{who}/roles", json={"role": role})
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/train.csv").write_text("amount,fraud\n12,0\n9000,1\n", encoding="utf-8")
+    shell("cd work\n" + script(page), tmp_path,
+          {"MLCTL_SERVER": fresh_server.url, "MLCTL_TOKEN": fresh_server.admin_token})
