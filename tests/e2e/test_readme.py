@@ -81,7 +81,7 @@ def test_first_push_by_hand(tmp_path):
     assert not (tmp_path / "first-push/data/address").exists()  # stopped
 
 
-@pytest.mark.parametrize("page", ["docs/pushing.md"])
+@pytest.mark.parametrize("page", ["docs/pushing.md", "docs/audit.md"])
 def test_examples_of(page, fresh_server, tmp_path):
     me = fresh_server.client(fresh_server.admin_token)
     who = me.ok("GET", "/api/v1/whoami")["user"]["id"]
