@@ -81,13 +81,44 @@ def test_first_push_by_hand(tmp_path):
     assert not (tmp_path / "first-push/data/address").exists()  # stopped
 
 
-@pytest.mark.parametrize("page", ["docs/pushing.md", "docs/audit.md"])
+@pytest.mark.parametrize("page", ["docs/pushing.md", "docs/audit.md", "docs/api.md",
+                                  "docs/operations.md"])
 def test_examples_of(page, fresh_server, tmp_path):
     me = fresh_server.client(fresh_server.admin_token)
     who = me.ok("GET", "/api/v1/whoami")["user"]["id"]
     for role in ROLES:
         me.ok("POST", f"/api/v1/users/{who}/roles", json={"role": role})
     (tmp_path / "work").mkdir()
+    (tmp_path / "work/data").symlink_to(fresh_server.directory)
     (tmp_path / "work/train.csv").write_text("amount,fraud\n12,0\n9000,1\n", encoding="utf-8")
     shell("cd work\n" + script(page), tmp_path,
           {"MLCTL_SERVER": fresh_server.url, "MLCTL_TOKEN": fresh_server.admin_token})
+
+
+def operations():
+    return (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def test_operations_has_every_command_and_setting():
+    """The table of settings is what `mlctld --help` says, and every command is mentioned."""
+    told = subprocess.run([build_directory() / "mlctld", "--help"], check=True, text=True,
+                          capture_output=True).stdout
+    commands, options = told.split("\noptions")
+    wanted = {}
+    for flag, text in re.findall(r"^  (--\S+(?: [A-Z:]+)?) +(.*)$", options, re.MULTILINE):
+        default = re.search(r"\(default ([^)]+)\)", text)
+        wanted[flag] = (re.search(r"\[(MLCTL_\w+)\]$", text).group(1), default and default[1])
+    rows = dict((flag, (env, default)) for flag, env, default in re.findall(
+        r"^\| `(--[^`]+)` \| `(MLCTL_\w+)` \| (.*) \|$", operations(), re.MULTILINE))
+    assert len(wanted) > 5 and rows.keys() == wanted.keys()
+    for flag, (env, default) in wanted.items():
+        assert rows[flag][0] == env
+        assert default is None or rows[flag][1] == default, flag
+    for command in re.findall(r"^  ([a-z][a-z-]+)", commands, re.MULTILINE):
+        assert re.search(rf"`(mlctld )?{command}\b|mlctld {command}\b", operations()), command
+
+
+def test_operations_has_every_metric(server, admin):
+    text = admin.ok("GET", "/metrics").decode()
+    found = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    assert found and found == set(re.findall(r"\b(mlctl_[a-z_]+)\b", operations()))
