@@ -37,18 +37,29 @@ static json_t *held_roles(const struct auth_principal *p)
         return list;
 }
 
+/* "in 3 days", "in 5 hours", "in 40 minutes" */
+static json_t *expiry_warning(const struct auth_principal *p, int64_t left_ms)
+{
+        static const struct {
+                int64_t ms;
+                const char *unit;
+        } units[] = {{86400000, "days"}, {3600000, "hours"}, {60000, "minutes"}};
+        size_t u = 0;
+
+        while (u + 1 < sizeof(units) / sizeof(units[0]) && left_ms < 2 * units[u].ms)
+                u++;
+        return json_sprintf("the token %s expires in %" PRId64
+                            " %s; make a new one with 'mlctl token create'",
+                            p->token, left_ms / units[u].ms, units[u].unit);
+}
+
 static json_t *warnings(const struct auth_principal *p)
 {
         json_t *list = json_array();
         int64_t left = p->token_expires - mlc_now_ms();
 
         if (p->token_expires != 0 && left < EXPIRY_WARNING_MS)
-                (void)json_array_append_new(
-                        list,
-                        json_sprintf("the token %s expires in %" PRId64
-                                     " %s; make a new one with 'mlctl token create'",
-                                     p->token, left >= 86400000 ? left / 86400000 : left / 3600000,
-                                     left >= 86400000 ? "days" : "hours"));
+                (void)json_array_append_new(list, expiry_warning(p, left));
         return list;
 }
 
