@@ -116,9 +116,3 @@ def test_operations_has_every_command_and_setting():
         assert default is None or rows[flag][1] == default, flag
     for command in re.findall(r"^  ([a-z][a-z-]+)", commands, re.MULTILINE):
         assert re.search(rf"`(mlctld )?{command}\b|mlctld {command}\b", operations()), command
-
-
-def test_operations_has_every_metric(server, admin):
-    text = admin.ok("GET", "/metrics").decode()
-    found = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
-    assert found and found == set(re.findall(r"\b(mlctl_[a-z_]+)\b", operations()))
