@@ -23,7 +23,7 @@ OWNED = [
     (r"(postgresql/)?(libpq-fe|libpq/.*|pg_config|postgres_ext)\.h", ["server/db/"]),
     (r"git2(\.h|/)", ["server/git/"]),
     (r"(libsmartcols/)?libsmartcols\.h", ["cli/"]),
-    (r"libfyaml\.h", ["cli/"]),
+    (r"libfyaml\.h", ["lib/codec/"]),
     (r"systemd/", ["server/"]),
     (r"sys/capability\.h", ["server/"]),
     (r"cmocka\.h", ["tests/"]),
