@@ -120,7 +120,8 @@ select o.log_id, o.origin, o.state::text,
 from audit_origin o order by o.log_id
 
 -- name: audit_checkpoints
-select size, encode(root, 'hex'), note from audit_checkpoint where log_id = $1 and size <= $2 order by size
+select size, encode(root, 'hex'), note from audit_checkpoint
+where log_id = $1 and size <= $2 order by size
 
 -- name: audit_anchors
 -- Oldest first, each with the note of its checkpoint and the index of its leaf.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log over HTTP: entries, proofs, tiles, the state; and what an independent implementation says of it."""
+"""The log over HTTP: entries, proofs, tiles, state; and what another implementation says of it."""
 import base64
 import hashlib
 import json
@@ -14,6 +14,7 @@ import pytest
 from support.process import wait_until
 
 TLOGCHECK = pathlib.Path(__file__).resolve().parents[1] / "support" / "tlogcheck" / "main.go"
+SUMDB = pathlib.Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")
 GO = shutil.which("go", path="/usr/lib/go-1.19/bin:" + os.environ["PATH"])
 
 
@@ -56,9 +57,16 @@ def entries(client, size):
 
 def covered(client, hash_hex):
     """The entry with this leaf hash once it is under the published checkpoint."""
-    entry = client.ok("GET", f"/api/v1/audit/proof?leaf_hash={hash_hex}", headers={"Prefer": "wait=10"})
+    entry = client.ok("GET", f"/api/v1/audit/proof?leaf_hash={hash_hex}",
+                      headers={"Prefer": "wait=10"})
     assert entry["proof"] is not None
     return entry
+
+
+def sequenced(client, query):
+    """The entries that this query finds, once there are some."""
+    path = f"/api/v1/audit/entries?{query}"
+    return wait_until(lambda: client.ok("GET", path)["items"], 10, "it is sequenced")
 
 
 def parse_proof(text):
@@ -87,13 +95,13 @@ def inclusion_root(index, size, leaf, path):
 
 def test_a_change_is_an_entry_with_a_proof(server, admin, auditor, user):
     person = user("contributor@auditns")
-    found = wait_until(
-        lambda: auditor.ok("GET", f"/api/v1/audit/entries?kind=user&id={person.id}")["items"], 10, "it is sequenced")
+    found = sequenced(auditor, f"kind=user&id={person.id}")
     assert [e["action"] for e in found] == ["user.create"]
     entry = covered(auditor, found[0]["leaf_hash"])
     assert entry["index"] == found[0]["index"]
     leaf = json.loads(entry["leaf"])
-    assert leaf["type"] == "urn:mlctl:leaf:v1" and leaf["id"] == person.id and leaf["before"] is None
+    assert leaf["type"] == "urn:mlctl:leaf:v1" and leaf["id"] == person.id
+    assert leaf["before"] is None
     assert leaf["actor"] == admin.ok("GET", "/api/v1/whoami")["user"]["id"] == entry["actor"]
     canonical = json.dumps(leaf["state"], sort_keys=True, separators=(",", ":"))
     assert leaf["after"] == "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
@@ -104,13 +112,14 @@ def test_a_change_is_an_entry_with_a_proof(server, admin, auditor, user):
     assert digest.hex() == entry["leaf_hash"] and index == entry["index"]
     assert inclusion_root(index, int(size), digest, path) == base64.b64decode(root)
     assert auditor.ok("GET", f"/api/v1/audit/entries/{index}")["leaf"] == entry["leaf"]
-    assert server.client().ok("GET", "/log/vkey").decode().split("+")[0] == note.split("\n")[0] == leaf["log"]
+    vkey = server.client().ok("GET", "/log/vkey").decode()
+    assert vkey.split("+")[0] == note.split("\n")[0] == leaf["log"]
 
 
 def test_filters_and_pages(auditor, admin, user):
     people = [user("contributor@pages") for _ in range(3)]
     me = admin.ok("GET", "/api/v1/whoami")["user"]["id"]
-    wait_until(lambda: auditor.ok("GET", f"/api/v1/audit/entries?id={people[2].id}")["items"], 10, "sequenced")
+    sequenced(auditor, f"id={people[2].id}")
 
     def pages(query, limit):
         items, cursor = [], ""
@@ -138,8 +147,7 @@ def test_filters_and_pages(auditor, admin, user):
 
 def test_others_see_only_models_of_theirs(auditor, user):
     person = user("contributor@elsewhere")
-    found = wait_until(
-        lambda: auditor.ok("GET", f"/api/v1/audit/entries?id={person.id}")["items"], 10, "it is sequenced")
+    found = sequenced(auditor, f"id={person.id}")
     assert person.http.ok("GET", f"/api/v1/audit/entries?id={person.id}")["items"] == []
     person.http.refused(404, "GET", f"/api/v1/audit/entries/{found[0]['index']}")
     person.http.refused(404, "GET", f"/api/v1/audit/proof?leaf_hash={found[0]['leaf_hash']}")
@@ -179,7 +187,7 @@ def test_allowed_signers_name_keys_and_purposes(server, user):
     assert any(x.startswith(f'{person.id} namespaces="approval@mlctl" ssh-ed25519 ') for x in lines)
 
 
-@pytest.mark.skipif(GO is None or not pathlib.Path("/usr/share/gocode/src/golang.org/x/mod/sumdb").exists(),
+@pytest.mark.skipif(GO is None or not SUMDB.exists(),
                     reason="Debian's golang-go and golang-golang-x-mod-dev are not installed")
 def test_another_implementation_agrees(server, auditor, user, tmp_path):
     first = checkpoint(auditor)
@@ -202,7 +210,8 @@ def test_another_implementation_agrees(server, auditor, user, tmp_path):
     subprocess.run([GO, "build", "-o", program, TLOGCHECK], env=env, check=True, timeout=300)
 
     def run(doc):
-        return subprocess.run([program], input=json.dumps(doc), text=True, capture_output=True, check=False)
+        return subprocess.run([program], input=json.dumps(doc), text=True, capture_output=True,
+                              check=False)
 
     done = run(document)
     assert done.returncode == 0, done.stderr

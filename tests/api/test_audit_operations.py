@@ -12,7 +12,8 @@ from support.server import build_directory
 def mlctld(directory, *args, status=0):
     done = subprocess.run([build_directory() / "mlctld", *args, "--data", directory], text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
-    assert done.returncode == status, f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
+    said = done.stdout + done.stderr[-4000:]
+    assert done.returncode == status, f"{args}: exit {done.returncode}\n{said}"
     return json.loads(done.stdout) if done.stdout else None
 
 
@@ -38,7 +39,9 @@ def check_fails(directory, what):
 
 def people(server, *names):
     admin = server.client(server.admin_token)
-    return [admin.ok("POST", "/api/v1/users", json={"name": n, "roles": ["contributor@ns"]})["id"] for n in names]
+    made = [admin.ok("POST", "/api/v1/users", json={"name": n, "roles": ["contributor@ns"]})
+            for n in names]
+    return [person["id"] for person in made]
 
 
 def published(server):
@@ -49,7 +52,8 @@ def published(server):
 def settle(server):
     """Until everything so far is published."""
     size = wait_until(lambda: published(server), 10, "a checkpoint")
-    assert wait_until(lambda: mlctld(server.directory, "check")["entries"] == published(server), 20, "all is published")
+    wait_until(lambda: mlctld(server.directory, "check")["entries"] == published(server), 20,
+               "all is published")
     return max(size, published(server))
 
 
@@ -67,7 +71,8 @@ def test_check_beside_a_server_and_of_a_copy(fresh_server, tmp_path):
 def test_a_role_granted_by_sql_is_named(fresh_server):
     person = people(fresh_server, "ann")[0]
     size = settle(fresh_server)
-    fresh_server.sql(f"insert into role_grant (user_id, role, ns) values ('{person}', 'admin', '*')")
+    fresh_server.sql("insert into role_grant (user_id, role, ns)"
+                     f" values ('{person}', 'admin', '*')")
     assert check_fails(fresh_server.directory, f"role '{person}/admin@*'") >= size
     fresh_server.sql("delete from role_grant where ns = 'ns'")
     fresh_server.sql("delete from role_grant where role = 'admin' and user_id = '" + person + "'")
@@ -121,13 +126,15 @@ def test_restored_over_a_newer_log_it_only_reads_until_a_successor(make_server, 
     for path in ("/readyz", "/api/v1/whoami"):
         wait_until(lambda p=path: client.get(p).status_code in (200, 503), 10, "it answers")
     problem = client.refused(503, "GET", "/readyz")
-    assert problem["detail"] == "database is older than the log" and problem["type"].endswith(":read-only")
+    assert problem["detail"] == "database is older than the log"
+    assert problem["type"].endswith(":read-only")
     refused = client.refused(503, "POST", "/api/v1/users", json={"name": "no"})
     assert refused["detail"] == problem["detail"]
     assert "Retry-After" not in client.post("/api/v1/users", json={"name": "no"}).headers
     assert client.ok("GET", "/api/v1/whoami")["user"]["name"] == "admin"
     client.refused(404, "GET", f"/api/v1/users/{lost[0]}")
-    assert int(client.ok("GET", "/log/checkpoint").decode().split("\n")[1]) == signed  # nothing was signed
+    note = client.ok("GET", "/log/checkpoint").decode()
+    assert int(note.split("\n")[1]) == signed  # nothing was signed
     server.stop()
     check_fails(server.directory, "database is older than the log")
 
@@ -139,12 +146,14 @@ def test_restored_over_a_newer_log_it_only_reads_until_a_successor(make_server, 
     settle(server)
     verdict = check(server.directory)
     assert verdict["origin"] == done["origin"] != done["predecessor"]
-    leaf = json.loads(server.sql("select convert_from(leaf, 'UTF8') from audit_log where log_id = 2 and idx = 0"))
+    leaf = json.loads(server.sql("select convert_from(leaf, 'UTF8') from audit_log"
+                                 " where log_id = 2 and idx = 0"))
     assert leaf["action"] == "log.succeed" and leaf["detail"]["lost"] == [done["agreed"], signed]
     assert "Monday" not in json.dumps(leaf)
     archived = server.directory / "log/archive/1/checkpoint"
     assert archived.read_text(encoding="utf-8").split("\n")[1] == str(signed)
-    archived.write_text(archived.read_text(encoding="utf-8").replace(f"\n{signed}\n", f"\n{signed - 1}\n"), "utf-8")
+    text = archived.read_text(encoding="utf-8")
+    archived.write_text(text.replace(f"\n{signed}\n", f"\n{signed - 1}\n"), encoding="utf-8")
     check_fails(server.directory, "checkpoint")
 
 
@@ -205,7 +214,8 @@ def test_the_name_is_fixed_at_first_start(make_server):
     server = make_server(options=["--origin", "log.example.org/main"]).start()
     assert server.client().ok("GET", "/log/vkey").decode().startswith("log.example.org/main+")
     server.stop()
-    refuses(make_server(server.directory, options=["--origin", "log.example.org/other"]), 2, "log.example.org/main")
+    other = make_server(server.directory, options=["--origin", "log.example.org/other"])
+    refuses(other, 2, "log.example.org/main")
     plain = make_server(server.directory).start()
     assert plain.client().ok("GET", "/log/vkey").decode().startswith("log.example.org/main+")
 
