@@ -59,6 +59,25 @@ unsigned conn_header_count(const struct http_request *r, const char *name)
         return count.n;
 }
 
+static enum MHD_Result check_name(void *cls, enum MHD_ValueKind kind, const char *key,
+                                  const char *value)
+{
+        bool *all = cls;
+
+        (void)kind;
+        (void)value;
+        *all &= key[0] != '\0' && strpbrk(key, " \t\"(),/:;<=>?@[\\]{}") == NULL;
+        return MHD_YES;
+}
+
+bool conn_header_names_valid(const struct http_request *r)
+{
+        bool all = true;
+
+        (void)MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, check_name, &all);
+        return all;
+}
+
 bool http_is_head(const struct mlc_ctx *ctx)
 {
         return http_request_of_const(ctx)->head_only;
@@ -79,13 +98,25 @@ int64_t http_wait_ms(const struct mlc_ctx *ctx)
         return http_request_of_const(ctx)->wait_ms;
 }
 
+/* One whose head turned out to be none: the library forgets it without a word. */
+static void drop_head(struct watch_conn *c)
+{
+        struct http_request *r = TAKE_PTR(c->head);
+
+        if (r != NULL)
+                free(r->uri);
+        free(r);
+}
+
 /* Called with the target as sent, before it is decoded: that is done strictly by router.c. */
 static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
         struct http_request *r = calloc(1, sizeof(*r));
+        struct watch_conn *c = watched(mhd);
 
-        (void)mhd;
         assert(r != NULL);
+        drop_head(c);
+        c->head = r;
         r->http = cls;
         r->uri = strdup(uri);
         assert(r->uri != NULL);
@@ -107,6 +138,7 @@ static void begin(struct http_request *r, struct MHD_Connection *mhd, const char
         mlc_ctx_init(&r->ctx, r->http->app, "http", HTTP_ARENA_MAX, HTTP_REQUEST_MS_MAX);
         reply_init(&r->reply, &r->ctx);
         r->mhd = mhd;
+        watched(mhd)->head = NULL;
         r->peer = watched(mhd)->peer;
         r->method = method;
         r->head_only = strcmp(method, "HEAD") == 0;
@@ -252,14 +284,16 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
         (void)why;
         if (r == NULL)
                 return;
-        if (r->mhd != NULL) {
-                pipeline_done(r);
-                watch_idle(&r->http->watch, watched(mhd));
-                mlc_ctx_done(&r->ctx);
+        *con_cls = NULL;
+        if (r->mhd == NULL) {
+                drop_head(watched(mhd));
+                return;
         }
+        pipeline_done(r);
+        watch_idle(&r->http->watch, watched(mhd));
+        mlc_ctx_done(&r->ctx);
         free(r->uri);
         free(r);
-        *con_cls = NULL;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
@@ -276,6 +310,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
                                   MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
                                           ->client_addr);
         } else {
+                drop_head(*context);
                 watch_remove(&h->watch, *context);
                 *context = NULL;
         }

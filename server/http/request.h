@@ -100,4 +100,6 @@ void pipeline_end(struct http_request *r);
 void pipeline_done(struct http_request *r); /* the request is over, sent or not */
 
 /* conn.c: how often a request header stands, and its value. */
+/* Whether each is a token (RFC 9110, 5.6.2): "Content-Length " for instance is none. */
+bool conn_header_names_valid(const struct http_request *r);
 unsigned conn_header_count(const struct http_request *r, const char *name);

@@ -23,6 +23,8 @@ enum watch_state {
         WATCH_REPLY,
 };
 
+struct http_request;
+
 struct watch_conn {
         struct watch_conn *prev, *next;
         int fd;
@@ -33,6 +35,7 @@ struct watch_conn {
         enum watch_state state;
         int64_t since_ms; /* in this state */
         atomic_ullong received; /* of the body */
+        struct http_request *head; /* the connection's thread's: known so far by its target only */
         atomic_bool busy; /* the server works on what arrived: the client is not to blame */
         uint64_t sample[WATCH_SAMPLES];
         unsigned n_samples;
