@@ -3,6 +3,8 @@
 
 #include "http/request.h"
 
+#define ETAG_MAX 512
+
 void http_reply_etag(struct http_reply *r, const char *value)
 {
         char *quoted = mlc_arena_printf(&r->ctx->arena, NULL, "\"%s\"", value);
@@ -91,4 +93,32 @@ bool http_not_modified(const struct mlc_ctx *ctx, const char *value)
         const char *none = http_header(ctx, "If-None-Match");
 
         return none != NULL && etag_list_has(none, value, true);
+}
+
+/* Of this reply, with its quotes; NULL when there is none. */
+static const char *tag_of(const struct http_reply *r)
+{
+        for (unsigned i = 0; i < r->n_headers; i++)
+                if (strcmp(r->headers[i].name, "ETag") == 0)
+                        return r->headers[i].value;
+        return NULL;
+}
+
+bool etag_not_modified(const struct mlc_ctx *ctx, const struct http_reply *r)
+{
+        const char *tag = tag_of(r);
+        char value[ETAG_MAX];
+
+        if (tag == NULL || strlen(tag) < 2 || strlen(tag) >= sizeof(value))
+                return false;
+        (void)snprintf(value, sizeof(value), "%.*s", (int)strlen(tag) - 2, tag + 1);
+        return http_not_modified(ctx, value);
+}
+
+/* A weak tag or a date never proves that the bytes are the same. */
+bool etag_range_holds(const struct http_reply *r, const char *if_range)
+{
+        const char *tag = tag_of(r);
+
+        return if_range == NULL || (tag != NULL && strcmp(if_range, tag) == 0);
 }

@@ -60,7 +60,8 @@ bool http_draining(const struct mlc_ctx *ctx);
 
 /*
  * A file of `size` bytes, or the part of it that a Range header with one range asks for: 206 with
- * Content-Range, or MLC_E_RANGE (416) when it does not fit. Takes the descriptor in any case.
+ * Content-Range, or MLC_E_RANGE (416) when it does not fit. If-Range counts when http_reply_etag()
+ * was called before. Takes the descriptor in any case.
  */
 int http_reply_file_ranged(struct mlc_ctx *ctx, struct http_reply *r, const char *content_type,
                            int fd, uint64_t size) MLC_CHECK;
@@ -74,7 +75,8 @@ void http_reply_etag(struct http_reply *r, const char *value);
  * resource does not exist.
  */
 int http_if_match(struct mlc_ctx *ctx, const char *value, bool required) MLC_CHECK;
-/* True when If-None-Match has the value: a GET then answers 304 (http_reply_empty). */
+/* True when If-None-Match has the value: a GET may answer 304 (http_reply_empty) right away; with
+ * an ETag in its 200 it becomes one anyway. */
 bool http_not_modified(const struct mlc_ctx *ctx, const char *value);
 
 /*

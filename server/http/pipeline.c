@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/conn.h"
+#include "http/etag.h"
 #include "http/metrics_store.h"
 #include "http/request.h"
 
@@ -45,6 +46,11 @@ static int check_framing(struct http_request *r)
                                            "Authorization", "Content-Type",   "Content-Range"};
         const char *te = http_header(&r->ctx, "Transfer-Encoding");
 
+        if (!conn_header_names_valid(r)) {
+                r->close = true;
+                return ctx_fail(&r->ctx, MLC_E_INVALID,
+                                "the name of a header has a character that none may have");
+        }
         for (size_t i = 0; i < ARRAY_LEN(ONCE); i++)
                 if (conn_header_count(r, ONCE[i]) > 1) {
                         r->close = true;
@@ -204,6 +210,17 @@ static int take_wait(struct http_request *r)
         return 0;
 }
 
+/* Nothing is decompressed: a body means what its bytes say, and their digest too. */
+static int check_coding(struct http_request *r)
+{
+        const char *coding = http_header(&r->ctx, "Content-Encoding");
+
+        if (!r->has_body || coding == NULL || strcasecmp(coding, "identity") == 0)
+                return 0;
+        return ctx_fail_field(&r->ctx, MLC_E_MEDIA_TYPE, "header:Content-Encoding",
+                              "is not taken; send the body as it is");
+}
+
 static int check_content_type(struct http_request *r)
 {
         const char *type = http_header(&r->ctx, "Content-Type");
@@ -226,8 +243,10 @@ static int too_large(struct http_request *r)
 
 static int check_body(struct http_request *r)
 {
-        int n = check_content_type(r);
+        int n = check_coding(r);
 
+        if (n == 0)
+                n = check_content_type(r);
         if (n < 0)
                 return n;
         if (r->op->body == API_BODY_NONE && r->has_body)
@@ -367,6 +386,9 @@ void pipeline_end(struct http_request *r)
 {
         if (r->ctx.err.code == 0 && handle(r) == 0 && r->reply.failed)
                 (void)ctx_fail(&r->ctx, MLC_E_INTERNAL, "the reply is too large");
+        if (r->ctx.err.code == 0 && r->reply.status == 200 && strcmp(r->op->method, "GET") == 0 &&
+            etag_not_modified(&r->ctx, &r->reply))
+                http_reply_empty(&r->reply, 304);
         if (r->ctx.err.code != 0)
                 problem_reply(r);
         assert(r->reply.status >= 200);

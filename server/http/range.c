@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/cleanup.h"
+#include "http/etag.h"
 #include "http/request.h"
 
 /* Digits at *p, which moves on; UINT64_MAX when there are more than fit. false: no digit. */
@@ -58,7 +59,8 @@ int http_reply_file_ranged(struct mlc_ctx *ctx, struct http_reply *r, const char
 {
         uint64_t off = 0, len = size;
         char value[96];
-        int part = range_parse(http_header(ctx, "Range"), size, &off, &len);
+        bool asked = etag_range_holds(r, http_header(ctx, "If-Range"));
+        int part = asked ? range_parse(http_header(ctx, "Range"), size, &off, &len) : 0;
 
         http_reply_header(r, "Accept-Ranges", "bytes");
         if (part < 0) {
