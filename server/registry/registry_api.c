@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/path.h"
 #include "crypto/hash.h"
 #include "gen/api.h"
 #include "gen/registry.sql.h"
@@ -307,13 +308,19 @@ static int store_reply(struct mlc_ctx *ctx, struct db_tx *tx,
 /* Keys of labels and metrics: short printable text, so that filters can name them. */
 static int check_key(struct mlc_ctx *ctx, const char *map, const char *key)
 {
+        char field[MLC_JSON_POINTER_MAX], shown[256];
         size_t len = strlen(key);
 
-        if (len == 0 || len > 128 || strpbrk(key, "=<>\"\\ \t\r\n") != NULL)
-                return ctx_fail_field(
-                        ctx, MLC_E_INVALID, map,
-                        "keys are 1 to 128 bytes without spaces, quotes, '=', '<', '>'");
-        return 0;
+        /* what would be shown escaped could look like another key */
+        if (len > 0 && len <= 128 && strpbrk(key, "=<>\"\\ \t\r\n") == NULL) {
+                mlc_text_escape(key, len, shown, sizeof(shown));
+                if (strcmp(shown, key) == 0)
+                        return 0;
+        }
+        mlc_json_pointer(field, map, key);
+        return ctx_fail_field(ctx, MLC_E_INVALID, field,
+                              "keys are 1 to 128 bytes of printable text without spaces, quotes, "
+                              "'=', '<', '>'");
 }
 
 static int given_json(struct mlc_ctx *ctx, const struct api_version_create_body *body,
