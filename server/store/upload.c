@@ -17,7 +17,7 @@
 
 #define LOCK_WAIT_MS 2000 /* a broken connection lets go of its upload within that */
 #define LOCK_STEP_MS 20
-#define RESERVE_MIN (1u << 20) /* shorter ones fit into a buffer */
+#define RESERVE_MIN (1u << 20) /* shorter ones are not worth it */
 
 struct store_upload {
         struct store *store;
