@@ -77,8 +77,8 @@ delete from audit_pii where subject = $1
 set transaction isolation level repeatable read, read only
 
 -- name: audit_entries
--- Newest first, below the position ($8, $9). $10: everything; else of the log's keys, and of models in the namespaces $11
--- (null: all).
+-- Newest first, below the position ($8, $9). $10: everything; else of the log's keys, and of models
+-- in the namespaces $11 (null: all).
 select s.idx, encode(l.leaf_hash, 'hex'),
        to_char(s.time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
        s.actor, s.action, s.kind, s.object_id, s.model, convert_from(l.leaf, 'UTF8'), s.log_id
