@@ -11,7 +11,6 @@
 #include "codec/ref.h"
 #include "codec/utf8.h"
 
-#define ANNOTATION_TITLE "org.opencontainers.image.title"
 #define ANNOTATION_UNPACK "io.deis.oras.content.unpack"
 #define MODEL_TYPE_PREFIX "application/vnd.cncf.model."
 #define MEDIA_TYPE_LEN_MAX 255
@@ -35,7 +34,7 @@ static bool is_tar(const char *media_type, const json_t *annotations)
                        mlc_ends_with(media_type, ".tar+zstd");
         if (!mlc_starts_with(media_type, "application/vnd.oci.image.layer."))
                 return false;
-        return json_object_get(annotations, ANNOTATION_TITLE) == NULL ||
+        return json_object_get(annotations, MLC_ANNOTATION_TITLE) == NULL ||
                mlc_streq(json_string_value(json_object_get(annotations, ANNOTATION_UNPACK)),
                          "true");
 }
@@ -149,8 +148,9 @@ static int take_path(const json_t *annotations, const char *at, struct paths *pa
         const char *given =
                 json_string_value(json_object_get(annotations, MLC_ANNOTATION_FILEPATH));
         const char *path =
-                given != NULL ? given
-                              : json_string_value(json_object_get(annotations, ANNOTATION_TITLE));
+                given != NULL
+                        ? given
+                        : json_string_value(json_object_get(annotations, MLC_ANNOTATION_TITLE));
         struct mlc_err ignored = {0};
 
         if (d->tar || path == NULL)

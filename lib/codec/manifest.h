@@ -26,6 +26,10 @@
 #define MLC_MT_MODEL_CONFIG "application/vnd.cncf.model.config.v1+json"
 
 #define MLC_ANNOTATION_FILEPATH "org.cncf.model.filepath"
+/* The path once more, where `oras pull` looks for the name of a file. Not with more layers than
+ * this: the text of the manifest has a limit. */
+#define MLC_ANNOTATION_TITLE "org.opencontainers.image.title"
+#define MLC_MANIFEST_TITLES_MAX 500
 #define MLC_ANNOTATION_FILE_METADATA "org.cncf.model.file.metadata+json"
 #define MLC_ANNOTATION_DATASET "org.mlctl.dataset" /* references, sorted, joined by LF */
 #define MLC_ANNOTATION_CODE "org.mlctl.code" /* URL@COMMIT */

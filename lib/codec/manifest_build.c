@@ -84,7 +84,7 @@ static json_t *descriptor(const char *media_type, const struct mlc_digest *diges
                          (json_int_t)size);
 }
 
-static json_t *layer_json(const struct mlc_layer_in *l)
+static json_t *layer_json(const struct mlc_layer_in *l, bool titled)
 {
         char media_type[100], meta[128];
         json_t *d, *annotations;
@@ -95,6 +95,8 @@ static json_t *layer_json(const struct mlc_layer_in *l)
         if (l->path == NULL)
                 return d;
         annotations = json_pack("{s:s}", MLC_ANNOTATION_FILEPATH, l->path);
+        if (titled)
+                json_object_set_new(annotations, MLC_ANNOTATION_TITLE, json_string(l->path));
         if (l->executable) {
                 (void)snprintf(meta, sizeof(meta), "{\"mode\":493,\"size\":%llu,\"typeflag\":48}",
                                (unsigned long long)l->size);
@@ -235,7 +237,8 @@ int mlc_manifest_build(const struct mlc_layer_in *layers, size_t n,
                 char text[MLC_DIGEST_STR];
 
                 mlc_digest_format(&sorted[i].layer->digest, text);
-                json_array_append_new(list, layer_json(sorted[i].layer));
+                json_array_append_new(list,
+                                      layer_json(sorted[i].layer, n <= MLC_MANIFEST_TITLES_MAX));
                 json_array_append_new(ids, json_string(text));
         }
         r = lineage_annotations(lineage, &annotations, err);

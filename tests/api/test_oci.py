@@ -435,3 +435,19 @@ def test_oras_both_ways(repo, server, oras, tmp_path):
     ref = f"{host}/{repo.name}:v1"
     run(oras, "attach", *login, ref, "--artifact-type", "a/note", "note.txt", cwd=tmp_path)
     assert "a/note" in run(oras, "discover", *login, "--format", "json", ref, cwd=tmp_path)
+
+
+@pytest.mark.timeout(900)
+def test_oras_pulls_the_files_that_mlctl_pushed(user, server, oras, tmp_path):
+    who = user("contributor@files")
+    weights = os.urandom(100_000)
+    (tmp_path / "in/sub").mkdir(parents=True)
+    (tmp_path / "in/sub/model.bin").write_bytes(weights)
+    (tmp_path / "in/README.md").write_text("# Card\n")
+    who.run("push", "files/pushed", tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    run(oras, "pull", "--plain-http", "-u", "anyone", "-p", who.http.token,
+        f"{server.url.removeprefix('http://')}/files/pushed:v1", "-o", tmp_path / "out",
+        cwd=tmp_path)
+    assert (tmp_path / "out/sub/model.bin").read_bytes() == weights
+    assert (tmp_path / "out/README.md").read_text() == "# Card\n"

@@ -73,7 +73,30 @@ static void test_build_is_exact(void **state)
         mlc_sha256(f->manifest.data, f->manifest.len, &d);
         mlc_digest_format(&d, text);
         assert_string_equal(
-                text, "sha256:b58a661a082b3e1db0a10c1f5ecb10bb2d77b187dc0c2d5ae9649ee25c7f173b");
+                text, "sha256:b54b34b91632442ce128217c7b073a295e25fe4d999c914f108e04fb5cf827b6");
+}
+
+/* oras needs titles to name files; a manifest of many files has no room for every path twice */
+static void test_titles_up_to_a_number(void **state)
+{
+        struct fixture *f = *state;
+        static struct mlc_layer_in in[MLC_MANIFEST_TITLES_MAX + 1];
+        static char path[MLC_MANIFEST_TITLES_MAX + 1][16];
+        const struct mlc_lineage none = {0};
+
+        for (size_t i = 0; i <= MLC_MANIFEST_TITLES_MAX; i++) {
+                (void)snprintf(path[i], sizeof(path[i]), "d/%zu", i);
+                in[i] = layer(path[i], "x");
+        }
+        for (size_t n = MLC_MANIFEST_TITLES_MAX; n <= MLC_MANIFEST_TITLES_MAX + 1; n++) {
+                mlc_str_reset(&f->config);
+                mlc_str_reset(&f->manifest);
+                assert_int_equal(
+                        mlc_manifest_build(in, n, &none, &f->config, &f->manifest, &f->err), 0);
+                assert_int_equal(strstr(mlc_str_cstr(&f->manifest),
+                                        "\"org.opencontainers.image.title\":\"d/7\"") != NULL,
+                                 n <= MLC_MANIFEST_TITLES_MAX);
+        }
 }
 
 static void test_same_whatever_the_order(void **state)
@@ -255,6 +278,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_build_is_exact, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_titles_up_to_a_number, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_same_whatever_the_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_build_refuses, setup, teardown),
