@@ -199,7 +199,8 @@ def test_more_than_5_gib(make_server, tmp_path, capsys):
         f.write(os.urandom(MIB))
     pushed, client, seconds = watched(person, "push", "team/model", path)
     assert pushed["bytes_sent"] == pushed["bytes"] == size
-    said = [f"push {seconds:.1f} s, client {client / MIB:.1f} MiB, server {peak(server.pid) / MIB:.1f}"]
+    said = [f"push {seconds:.1f} s, client {client / MIB:.1f} MiB, "
+            f"server {peak(server.pid) / MIB:.1f} MiB"]
     again, _, _ = watched(person, "push", "team/model", path)
     assert again["bytes_sent"] == 0 and again["version"] == 1
     _, puller, seconds = watched(person, "pull", "team/model", tmp_path / "out")

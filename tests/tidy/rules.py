@@ -131,7 +131,8 @@ def functions(f):
         close = _closing(code, match.start(2))
         if close < 0:
             return
-        rest = re.match(r"(?:\s|__attribute__\s*\(\(.*?\)\)|\b[A-Z_]+\b(?:\(.*?\))?)*\{",
+        rest = re.match(r"(?:\s|__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)|"
+                        r"\b[A-Z_]+\b(?:\([^()]*\))?)*\{",
                         code[close + 1:], re.S)
         if not rest:
             at = close + 1
@@ -309,5 +310,5 @@ def cleanups(tree):
                 yield f"{f.path}:{line}: {match.group(1)} is cleaned up before it has a value"
 
 
-ALL = [sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c, leftovers,
-       foreign_words, readmes, links]
+ALL = [sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c,
+       leftovers, foreign_words, readmes, links]
