@@ -8,6 +8,8 @@
 #define WRITERS 4
 #define WRITES 300
 
+static int lone = 2; /* entries of that name; the tests before the crash make two */
+
 static int row_of(void *userdata, uint64_t index, struct mlc_tlog_row *ret, struct mlc_err *err)
 {
         struct mlc_ctx *ctx = userdata;
@@ -145,17 +147,55 @@ static void copy(const char *from, const char *to)
         free(data);
 }
 
-/* As after a crash between signing and publishing. */
+static void append_lone(void)
+{
+        assert_int_equal(append("lone", lone, lone + 1), 0);
+        lone++;
+        wait_things(WRITERS * WRITES + (uint64_t)lone);
+}
+
+/* The second line of a checkpoint. */
+static uint64_t published_size(const char *file)
+{
+        _cleanup_(free_p) char *data = NULL;
+        struct mlc_err err = {0};
+        unsigned long long size;
+        char path[256];
+        char *line;
+        size_t len;
+
+        (void)snprintf(path, sizeof(path), "%s/log/%s", app.config.data, file);
+        assert_int_equal(mlc_read_file(path, 1 << 20, &data, &len, &err), 0);
+        line = strchr(data, '\n');
+        assert_non_null(line);
+        line[1 + strcspn(line + 1, "\n")] = '\0';
+        assert_true(mlc_parse_u64(line + 1, &size));
+        return size;
+}
+
+/* As after a crash between signing and publishing: one batch behind. An anchor's entry that falls
+ * in between makes it two, so again then. */
 static void a_batch_that_a_crash_left_out_is_finished(void **state)
 {
+        bool one_behind = false;
+
         (void)state;
-        copy("checkpoint", "../checkpoint.old");
-        assert_int_equal(append("lone", 2, 3), 0);
-        wait_things(WRITERS * WRITES + 3);
-        stop();
-        copy("../checkpoint.old", "checkpoint");
-        start();
-        wait_things(WRITERS * WRITES + 3);
+        while (!one_behind) {
+                _cleanup_(audit_state_done) struct audit_state s = {0};
+                struct mlc_err err = {0};
+                char dir[256];
+
+                copy("checkpoint", "../checkpoint.old");
+                append_lone();
+                stop();
+                (void)snprintf(dir, sizeof(dir), "%s/log", app.config.data);
+                assert_int_equal(audit_state_read(dir, &s, &err), 0);
+                one_behind = s.previous == published_size("../checkpoint.old");
+                if (one_behind)
+                        copy("../checkpoint.old", "checkpoint");
+                start();
+        }
+        wait_things(WRITERS * WRITES + (uint64_t)lone);
 }
 
 static void expect_read_only(const char *why)
@@ -179,8 +219,7 @@ static void older_files_and_databases_make_it_read_only(void **state)
 
         (void)state;
         (void)snprintf(dir, sizeof(dir), "%s/log", app.config.data);
-        assert_int_equal(append("lone", 3, 4), 0);
-        wait_things(WRITERS * WRITES + 4);
+        append_lone();
         stop();
         copy("checkpoint", "../checkpoint.new");
         copy("state", "../state.new");
@@ -205,8 +244,7 @@ static void older_files_and_databases_make_it_read_only(void **state)
         expect_read_only("log is older than its signing state");
         copy("../state.new", "state");
         start();
-        assert_int_equal(append("lone", 4, 5), 0);
-        wait_things(WRITERS * WRITES + 5);
+        append_lone();
 }
 
 static void the_name_is_fixed(void **state)
