@@ -317,20 +317,42 @@ int git_ref_get(struct git_repo *repo, const char *name, char ret_oid[GIT_OID_ST
         return ref_target(ref, ret_oid, err);
 }
 
+static int set_ref(struct git_repo *repo, const char *name, const git_oid *id, const git_oid *old)
+{
+        _cleanup_(reference_free_p) git_reference *ref = NULL;
+
+        if (old == NULL)
+                return git_reference_create(&ref, repo->repo, name, id, 0, NULL);
+        return git_reference_create_matching(&ref, repo->repo, name, id, 1, old, NULL);
+}
+
+/* Whoever holds the repository's lock knows that a lock file comes from a process that died. */
+static bool remove_stale_lock(const struct git_repo *repo, const char *name)
+{
+        _cleanup_(free_p) char *path = NULL;
+
+        if (repo->lock_fd < 0)
+                return false;
+        if (asprintf(&path, "%s/%s.lock", repo->path, name) < 0)
+                abort();
+        return unlink(path) == 0;
+}
+
 int git_ref_set(struct git_repo *repo, const char *name, const char *oid, const char *expected,
                 struct mlc_err *err)
 {
-        _cleanup_(reference_free_p) git_reference *ref = NULL;
+        const git_oid *match = NULL;
         git_oid id, old;
         int r;
 
         if (git_oid_fromstr(&id, oid) < 0 ||
             (expected != NULL && git_oid_fromstr(&old, expected) < 0))
                 return mlc_fail(err, MLC_E_VERIFY, "'%s' is no object id", oid);
-        if (expected == NULL)
-                r = git_reference_create(&ref, repo->repo, name, &id, 0, NULL);
-        else
-                r = git_reference_create_matching(&ref, repo->repo, name, &id, 1, &old, NULL);
+        if (expected != NULL)
+                match = &old;
+        r = set_ref(repo, name, &id, match);
+        if (r == GIT_ELOCKED && remove_stale_lock(repo, name))
+                r = set_ref(repo, name, &id, match);
         if (r == GIT_ENOTFOUND && expected != NULL)
                 r = GIT_EMODIFIED; /* it is gone */
         if (r < 0)
