@@ -101,28 +101,49 @@ static int check_store(struct mlc_ctx *ctx, void (*report)(void *userdata, const
         return r;
 }
 
+/* Consumes the verdict; returns r. */
+static int print_verdict(json_t *verdict, int r)
+{
+        (void)json_dumpf(verdict, stdout, JSON_COMPACT);
+        (void)printf("\n");
+        json_decref(verdict);
+        return r;
+}
+
 static int check(struct mlc_ctx *ctx)
 {
-        static const struct audit_check_part parts[] = {{"blobs", check_store},
-                                                        {"repositories", registry_check}};
+        static const struct audit_check_part parts[] = {
+                {"people", auth_check}, {"blobs", check_store}, {"repositories", registry_check}};
         _cleanup_(json_decref_p) json_t *verdict = NULL;
         int r = audit_check(ctx, parts, ARRAY_LEN(parts), &verdict);
 
         if (r < 0)
                 return r;
-        (void)json_dumpf(verdict, stdout, JSON_COMPACT);
-        (void)printf("\n");
         if (json_is_true(json_object_get(verdict, "ok")))
-                return 0;
-        return ctx_fail(ctx, MLC_E_VERIFY, "%s",
-                        json_string_value(json_object_get(verdict, "what")));
+                return print_verdict(TAKE_PTR(verdict), 0);
+        r = ctx_fail(ctx, MLC_E_VERIFY, "%s", json_string_value(json_object_get(verdict, "what")));
+        return print_verdict(TAKE_PTR(verdict), r);
 }
 
 static int run_check(const struct app_config *config, const struct config_args *args,
                      struct mlc_err *err)
 {
+        _cleanup_(app_close) struct app app = {.lock_fd = -1};
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        int r;
+
         (void)args;
-        return run_job(config, "check", check, err);
+        r = app_open(&app, config, err);
+        if (r == MLC_E_VERIFY)
+                return print_verdict(json_pack("{sb,si,ss}", "ok", 0, "index", 0, "what", err->msg),
+                                     r);
+        if (r < 0)
+                return r;
+        mlc_ctx_init(&ctx, &app, "check", JOB_ARENA_MAX, JOB_MS);
+        r = check(&ctx);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
 }
 
 /* log rotate, log succeed */

@@ -131,6 +131,15 @@ left join audit_checkpoint p on p.log_id = a.log_id and p.size = a.size
 left join audit_search s on s.kind = 'anchor' and s.object_id = a.oid
 order by a.seq
 
+-- name: audit_pii_differs
+select commitment from audit_pii
+where commitment <> 'sha256:' || encode(sha256(salt || convert_to(value, 'UTF8')), 'hex') order by 1 limit 1
+
+-- name: audit_first_missing
+-- The first index below the size that has no row.
+select i from generate_series(0, $2::bigint - 1) i
+where not exists (select from audit_log l where l.log_id = $1 and l.idx = i) order by i limit 1
+
 -- name: audit_search_differs
 select l.idx from audit_log l
 left join audit_search s on s.log_id = l.log_id and s.idx = l.idx

@@ -72,6 +72,19 @@ static int load_checkpoint(struct check *c, struct check_log *log)
         return 0;
 }
 
+/* For naming what is wrong when there are not as many rows as the head says. */
+static uint64_t first_missing(struct check *c, uint64_t size)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const struct check_log *log = &c->logs[c->n_logs - 1];
+
+        if (db_run(&c->tx, SQL_AUDIT_FIRST_MISSING, &rows, DB_INT(log->log_id),
+                   DB_INT((int64_t)size)) < 0 ||
+            rows.n == 0)
+                return log->rows;
+        return (uint64_t)db_int(&rows, 0, 0);
+}
+
 static int load_logs(struct check *c)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -100,7 +113,7 @@ static int load_logs(struct check *c)
         }
         if (c->logs[c->n_logs - 1].log_id != head.log_id ||
             c->logs[c->n_logs - 1].rows != head.frontier.size)
-                return check_found(c, c->logs[c->n_logs - 1].rows,
+                return check_found(c, first_missing(c, head.frontier.size),
                                    "the database has %" PRIu64
                                    " rows of the log, its head says %" PRIu64,
                                    c->logs[c->n_logs - 1].rows, head.frontier.size);
@@ -144,6 +157,7 @@ static int take_snapshot(struct check *c)
         r = audit_files_lock(c->a->dir, &lock, &c->ctx->err);
         if (r < 0)
                 return r;
+        check_anchor_ref(c);
         r = db_tx_begin(c->ctx, &c->tx);
         if (r < 0)
                 return r;
@@ -296,11 +310,27 @@ static int check_search(struct check *c)
                            db_int(&rows, 0, 0));
 }
 
+/* What stands behind the commitments is what was committed to, and names are still those. */
+static int check_pii(struct check *c)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r;
+
+        r = db_run0(&c->tx, SQL_AUDIT_PII_DIFFERS, &rows);
+        if (r < 0)
+                return r;
+        if (rows.n == 0)
+                return 0;
+        return check_found(c, c->logs[c->n_logs - 1].rows,
+                           "the value behind the commitment '%s' was changed",
+                           db_text(&rows, 0, 0));
+}
+
 static int check_all(struct check *c)
 {
         static int (*const steps[])(struct check *) = {take_snapshot, check_logs,   replay_outbox,
-                                                       replay_state,  check_search, check_anchors,
-                                                       check_files};
+                                                       replay_state,  check_search, check_pii,
+                                                       check_anchors, check_files};
         int r = 0;
 
         for (size_t i = 0; i < ARRAY_LEN(steps) && r == 0; i++)

@@ -37,6 +37,7 @@ struct check {
         struct audit_rows rows; /* a window of the rows */
         uint64_t rows_from;
         int64_t n_anchors, n_objects;
+        char anchor_ref[GIT_OID_STR]; /* before the snapshot; empty: none then */
 };
 
 struct check_file {
@@ -57,5 +58,6 @@ int check_one_log(struct check *c, struct check_log *log) MLC_CHECK;
 /* check_files.c: lists DIR/log (under the lock), and later accounts for each file. */
 int check_list_files(struct check *c) MLC_CHECK;
 int check_files(struct check *c) MLC_CHECK;
-/* check_anchors.c */
+/* check_anchors.c. The reference is read before the snapshot, so that it is at most one behind. */
+void check_anchor_ref(struct check *c);
 int check_anchors(struct check *c) MLC_CHECK;

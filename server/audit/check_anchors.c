@@ -90,6 +90,8 @@ static int check_ref(void *userdata, const char *name, const char *oid, struct m
         struct refs *r = userdata;
 
         (void)err;
+        if (r->c->anchor_ref[0] != '\0' && mlc_streq(name, AUDIT_ANCHOR_REF))
+                oid = r->c->anchor_ref;
         if (!mlc_streq(name, AUDIT_ANCHOR_REF))
                 r->result = check_found(r->c, r->last->index,
                                         "nothing accounts for '%s' in 'git/audit.git'", name);
@@ -99,6 +101,18 @@ static int check_ref(void *userdata, const char *name, const char *oid, struct m
         else
                 r->found = true;
         return r->result;
+}
+
+void check_anchor_ref(struct check *c)
+{
+        _cleanup_(git_repo_freep) struct git_repo *repo = NULL;
+        char path[AUDIT_PATH_MAX];
+        struct mlc_err ignored = {0}; /* check_anchors says what is wrong with it */
+
+        audit_anchor_path(c->ctx->app, path);
+        if (git_repo_open(path, false, &repo, &ignored) < 0 ||
+            git_ref_get(repo, AUDIT_ANCHOR_REF, c->anchor_ref, &ignored) < 0)
+                c->anchor_ref[0] = '\0';
 }
 
 static int check_refs(struct check *c, struct git_repo *repo, const struct row *last)

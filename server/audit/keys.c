@@ -116,8 +116,12 @@ int audit_keys_load(const char *data, const json_t *vkeys, struct audit_keys *re
         for (size_t i = 0; i < json_array_size(vkeys); i++) {
                 text = json_string_value(json_array_get(vkeys, i));
                 r = mlc_vkey_parse(text == NULL ? "" : text, &ret->vkey[i], err);
-                if (r < 0)
-                        return r;
+                if (r < 0) {
+                        mlc_err_clear(err);
+                        return mlc_fail(err, MLC_E_VERIFY,
+                                        "a key of the log in the database was changed: '%s'",
+                                        text == NULL ? "" : text);
+                }
                 r = find_key(dir, &ret->vkey[i], &ret->signer[i], err);
                 if (r < 0)
                         return r;

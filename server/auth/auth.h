@@ -56,6 +56,10 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization,
 unsigned auth_role_parse(const char *name);
 const char *auth_role_name(unsigned role); /* one bit */
 
+/* For audit_check: names are those that were committed to. */
+int auth_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
+               void *userdata) MLC_CHECK;
+
 /* Module life. Start needs app->db; bootstrap needs the audit module and is run by every start. */
 int auth_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 void auth_stop(struct app *app);

@@ -122,6 +122,11 @@ from token t join app_user u on u.id = t.user_id where t.id = $1 for update of t
 -- name: auth_token_revoke
 update token set revoked = true where id = $1
 
+-- name: auth_name_differs
+-- People whose name is not the one behind their commitment.
+select u.id from app_user u left join audit_pii p on p.commitment = u.name_commitment
+where u.status <> 'erased' and p.value is distinct from u.name order by u.id limit 1
+
 -- name: auth_key_insert
 insert into ssh_key (id, user_id, type, public, fingerprint) values ($1, $2, $3, $4, $5)
 

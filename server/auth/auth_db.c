@@ -21,6 +21,25 @@ static int parse_column(struct mlc_ctx *ctx, const struct db_rows *rows, int row
         return mlc_json_parse(text, strlen(text), ret, &ctx->err);
 }
 
+int auth_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
+               void *userdata)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        char what[128];
+        int r;
+
+        r = db_tx_begin_read(ctx, &tx);
+        if (r == 0)
+                r = db_run0(&tx, SQL_AUTH_NAME_DIFFERS, &rows);
+        if (r < 0 || rows.n == 0)
+                return r;
+        (void)snprintf(what, sizeof(what), "the name of user '%s' was changed",
+                       db_text(&rows, 0, 0));
+        report(userdata, what);
+        return 0;
+}
+
 int auth_db_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,
                   json_t **ret)
 {
