@@ -281,7 +281,8 @@ static int look(struct mlc_ctx *ctx, const struct registry_name *name,
         return 0;
 }
 
-/* Derived content: what fails here is repaired at the next version or start, and seen by check. */
+/* Derived content: what fails here is repaired when the same version is asked for again, at the
+ * next version, or at the next start, and seen by check. */
 static void sync_git(struct mlc_ctx *ctx, int64_t model_id, const struct registry_name *name)
 {
         if (registry_git_sync(ctx, model_id, name) == 0)
@@ -339,8 +340,7 @@ int registry_version_create(struct mlc_ctx *ctx, const struct registry_name *nam
         r = db_tx_commit(&tx);
         if (r < 0)
                 return r;
-        if (out.created)
-                sync_git(ctx, model_id, name);
+        sync_git(ctx, model_id, name);
         *ret = out;
         return 0;
 }
