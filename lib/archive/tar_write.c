@@ -179,18 +179,15 @@ static int open_source(const struct mlc_archive_file *f, int *ret, struct mlc_er
         return 0;
 }
 
-static int read_some(int fd, void *buf, size_t len, uint64_t off, const char *path, size_t *ret,
-                     struct mlc_err *err)
+/* What pread gives, begun again when a signal came: bytes, 0 at the end, -1 with errno. */
+static ssize_t read_some(int fd, void *buf, size_t len, uint64_t off)
 {
         ssize_t n;
 
         do
                 n = pread(fd, buf, len, (off_t)off);
         while (n < 0 && errno == EINTR);
-        if (n < 0)
-                return mlc_fail_errno(err, "read", path);
-        *ret = (size_t)n;
-        return 0;
+        return n;
 }
 
 static int put_content(const struct mlc_archive_file *f, char *buf,
@@ -198,7 +195,7 @@ static int put_content(const struct mlc_archive_file *f, char *buf,
 {
         _cleanup_(close_fd) int opened = -1;
         uint64_t off = 0;
-        size_t n;
+        ssize_t n;
         int fd = f->fd, r;
 
         if (fd < 0) {
@@ -210,21 +207,20 @@ static int put_content(const struct mlc_archive_file *f, char *buf,
         while (off < f->size) {
                 uint64_t want = f->size - off;
 
-                r = read_some(fd, buf, want < COPY_SIZE ? (size_t)want : COPY_SIZE, off, f->path,
-                              &n, err);
-                if (r < 0)
-                        return r;
+                n = read_some(fd, buf, want < COPY_SIZE ? (size_t)want : COPY_SIZE, off);
+                if (n < 0)
+                        return mlc_fail_errno(err, "read", f->path);
                 if (n == 0)
                         return mlc_fail(err, MLC_E_CONFLICT,
                                         "'%s' became shorter while it was read", f->path);
-                r = put(sink, buf, n, err);
+                r = put(sink, buf, (size_t)n, err);
                 if (r < 0)
                         return r;
-                off += n;
+                off += (uint64_t)n;
         }
-        r = read_some(fd, buf, 1, off, f->path, &n, err);
-        if (r < 0)
-                return r;
+        n = read_some(fd, buf, 1, off);
+        if (n < 0)
+                return mlc_fail_errno(err, "read", f->path);
         if (n != 0)
                 return mlc_fail(err, MLC_E_CONFLICT, "'%s' became longer while it was read",
                                 f->path);

@@ -47,78 +47,69 @@ static void zeros(struct mlc_str *s, size_t n)
                 mlc_str_addc(s, '\0');
 }
 
+static const struct {
+        const char *header;
+        size_t data;
+        const char *reason;
+} SAFETENSORS[] = {
+        {"{}", 0, NULL},
+        {"{}   ", 0, NULL},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, NULL},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[0,0]}}", 0, NULL},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,1]}}", 1, NULL},
+        {"{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
+         "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":[{\"y\":1.5}]}"
+         "}",
+         2, NULL},
+        {"{\"__metadata__\":{\"a\":\"b\"}}", 0, NULL},
+        {"{\"__metadata__\":{\"a\":1}}", 0, "'\"' expected"},
+        {"{\"__metadata__\":{\"a\":\"b\",\"a\":\"c\"}}", 0, "duplicate"},
+        {"{\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+         "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+         0, "duplicate"},
+        {"{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0,
+         "duplicate"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "hole"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}",
+         3, "overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 2, "tensors end"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 1, "tensors end"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[1,0]}}", 1, "backwards"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,5]}}", 5, "do not match"},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "at a byte"},
+        {"{\"a\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "unknown dtype"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],"
+         "\"data_offsets\":[0,0]}}",
+         0, "overflows"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1, "whole number"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1, "whole number"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[01],\"data_offsets\":[0,1]}}", 1, "whole number"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[99999999999999999999],"
+         "\"data_offsets\":[0,1]}}",
+         1, "too large"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, "two numbers"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "needs dtype"},
+        {"{\"a\\u0000\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "NUL"},
+        {"{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "surrogate"},
+        {"{\"\xff\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "UTF-8"},
+        {"{\"a\":{\"x\":[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]}}", 0, "deeply"},
+        {"{}x", 0, "after the JSON"},
+        {"{", 0, "expected"},
+        {" {}", 0, "does not begin"},
+};
+
 static void safetensors(void **state)
 {
-        static const struct {
-                const char *header;
-                size_t data;
-                const char *reason;
-        } ROWS[] = {
-                {"{}", 0, NULL},
-                {"{}   ", 0, NULL},
-                {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, NULL},
-                {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[0,0]}}", 0, NULL},
-                {"{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,1]}}", 1, NULL},
-                {"{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]},"
-                 "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":[{\"y\":1.5}]}"
-                 "}",
-                 2, NULL},
-                {"{\"__metadata__\":{\"a\":\"b\"}}", 0, NULL},
-                {"{\"__metadata__\":{\"a\":1}}", 0, "'\"' expected"},
-                {"{\"__metadata__\":{\"a\":\"b\",\"a\":\"c\"}}", 0, "duplicate"},
-                {"{\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
-                 "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
-                 0, "duplicate"},
-                {"{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
-                 0, "duplicate"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, "hole"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
-                 "\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}",
-                 3, "overlap"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 2,
-                 "tensors end"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 1,
-                 "tensors end"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[1,0]}}", 1, "backwards"},
-                {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,5]}}", 5,
-                 "do not match"},
-                {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "at a byte"},
-                {"{\"a\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
-                 "unknown dtype"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],"
-                 "\"data_offsets\":[0,0]}}",
-                 0, "overflows"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1,
-                 "whole number"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1.0],\"data_offsets\":[0,1]}}", 1,
-                 "whole number"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[01],\"data_offsets\":[0,1]}}", 1,
-                 "whole number"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[99999999999999999999],"
-                 "\"data_offsets\":[0,1]}}",
-                 1, "too large"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, "two numbers"},
-                {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, "needs dtype"},
-                {"{\"a\\u0000\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0,
-                 "NUL"},
-                {"{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0,
-                 "surrogate"},
-                {"{\"\xff\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "UTF-8"},
-                {"{\"a\":{\"x\":[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]}}", 0, "deeply"},
-                {"{}x", 0, "after the JSON"},
-                {"{", 0, "expected"},
-                {" {}", 0, "does not begin"},
-        };
-
         (void)state;
-        for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
+        for (size_t i = 0; i < ARRAY_LEN(SAFETENSORS); i++) {
                 _cleanup_(mlc_str_done) struct mlc_str s = {0};
 
                 mlc_str_init(&s, 65536);
-                le(&s, 8, strlen(ROWS[i].header));
-                mlc_str_add(&s, ROWS[i].header);
-                zeros(&s, ROWS[i].data);
-                expect("m.safetensors", s.data, s.len, ROWS[i].reason, i);
+                le(&s, 8, strlen(SAFETENSORS[i].header));
+                mlc_str_add(&s, SAFETENSORS[i].header);
+                zeros(&s, SAFETENSORS[i].data);
+                expect("m.safetensors", s.data, s.len, SAFETENSORS[i].reason, i);
         }
         expect("m.safetensors", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "does not fit", 100);
         expect("m.safetensors", "\3\0\0\0\0\0\0\0{}", 10, "does not fit", 101);
