@@ -14,15 +14,16 @@
  */
 #define MLC_YAML_MAX ((size_t)1 << 20) /* bytes */
 #define MLC_YAML_DEPTH_MAX 64
-#define MLC_YAML_NODES_MAX 100000 /* of all documents, each alias counted with all that it brings  \
-                                   */
+#define MLC_YAML_NODES_MAX                                                                         \
+        100000 /* of all documents, each alias counted with all that it brings                     \
+                */
 #define MLC_YAML_ALIASES_MAX 100
 #define MLC_YAML_DOCUMENTS_MAX 1000
 
 struct mlc_yaml_doc {
         json_t *json; /* owned by the struct mlc_yaml; aliases share values: change nothing in it */
         const struct mlc_yaml_node *root; /* places, in the arena */
-        size_t start, end; /* its bytes in the text, without the "---" line */
+        size_t start, end; /* its bytes in the text, without the "---" line; the first from 0 on */
 };
 
 struct mlc_yaml {
