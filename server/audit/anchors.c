@@ -148,6 +148,19 @@ bool audit_anchor_due(const struct audit_leader *l)
         return since > 1;
 }
 
+/* The one before, as the database has it: a connection lost at COMMIT leaves open whether it has.
+ */
+static int reload(struct mlc_ctx *ctx, struct audit_anchor *ret)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r;
+
+        r = db_tx_begin_read(ctx, &tx);
+        if (r < 0)
+                return r;
+        return audit_db_anchor_last(ctx, &tx, ret);
+}
+
 int audit_leader_anchor(struct mlc_ctx *ctx, struct audit_leader *l)
 {
         _cleanup_(git_repo_freep) struct git_repo *repo = NULL;
@@ -161,6 +174,9 @@ int audit_leader_anchor(struct mlc_ctx *ctx, struct audit_leader *l)
         if (r < 0)
                 return r;
         r = git_repo_lock(repo, &ctx->err);
+        if (r < 0)
+                return r;
+        r = reload(ctx, &l->anchor);
         if (r < 0)
                 return r;
         r = sync_ref(repo, &l->anchor, &ctx->err);
