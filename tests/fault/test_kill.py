@@ -5,7 +5,8 @@ import pytest
 from fault.story import Drill, check_ok
 from support import faults
 
-MOST = 32
+MOST = 24
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("action", [faults.KILL, faults.KILL_AFTER], ids=["before", "after"])

@@ -2,12 +2,14 @@
 """kill -9 while the server starts: for the first time, and with leaves and an anchor to come."""
 import subprocess
 
+import pytest
 import requests
 
 from fault.story import Drill, check_ok, read_log
 from support import faults
 from support.process import wait_until
 
+pytestmark = pytest.mark.timeout(900)
 FIRST = 12
 LATER = 14
 
