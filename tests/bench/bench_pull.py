@@ -15,7 +15,7 @@ def fetch(url, size, *more):
 
 def run(args):
     size = args.size or (1 << 20 if args.quick else 1 << 30)
-    rounds = args.samples or (1 if args.quick else 5)
+    rounds = args.samples or (1 if args.quick else 9)
     samples = []
     with rig.Rig() as one:
         path = rig.random_file(one.base / "blob", size)

@@ -20,7 +20,7 @@ def timed(*args):
 
 
 def run(args):
-    entries = 2000 if args.quick else 300000
+    entries = 2000 if args.quick else 200000
     samples = []
     with tempfile.TemporaryDirectory(prefix="mlc-bench-") as directory:
         vkey = helper("make", directory, entries)
