@@ -112,7 +112,8 @@ HEADS = {
                                      b"Transfer-Encoding: chunked") + b"2\r\n{}xx0\r\n\r\n",
                                 (400,)),
 }
-MAY_JUST_CUT = {"a long header", "a long query", "many headers", "a very long target", "a long method", "TLS",
+MAY_JUST_CUT = {"a long header", "a long query", "many headers", "a very long target",
+                "a long method", "TLS",
                 "binary", "HTTP/2", "no version", "a version of its own", "HTTP/3",
                 "a chunk without its end", "chunk size of letters", "a negative chunk",
                 "a huge chunk"}
@@ -308,7 +309,8 @@ def test_if_range(model):
 # --- names ---
 
 ODD = ("é", unicodedata.normalize("NFD", "é"), "\u202eevil", "a\u200db", "😀", "ａ", "ß", "İ", "ﬁ",
-       "\ufeffa", "a\u00a0b", "\u2028", "аdmin", "../x", "a/b", "a b", "", " ", ".", "..", "con:", "-a")
+       "\ufeffa", "a\u00a0b", "\u2028", "аdmin", "../x", "a/b", "a b", "", " ", ".", "..",
+       "con:", "-a")
 
 
 @pytest.mark.parametrize("name", ODD)
