@@ -94,7 +94,8 @@ def test_paths_that_differ_in_case_or_form_only(repo, paths):
 
 
 @pytest.mark.parametrize("path", ["a\u202eb", "é/ß.bin", "😀", "a b", "%2e%2e", "con", "...", "a..b",
-                                  "-rf", "$(x)", "'; drop table", ".git/hooks/x", ".gitattributes", "~"])
+                                  "-rf", "$(x)", "'; drop table", ".git/hooks/x",
+                                  ".gitattributes", "~"])
 def test_odd_paths_are_files_like_others(repo, path):
     repo.push(b"x")
     reply = repo.http.put(f"{repo.base}/manifests/odd", headers={"Content-Type": MANIFEST},
