@@ -156,7 +156,9 @@ def test_interrupt_stops_it_too(make_server):
 
 def test_stop_during_start(make_server):
     server = make_server().spawn()
-    time.sleep(0.2)
+    blocked = 1 << (signal.SIGTERM - 1)  # from the first line of main()
+    process.wait_until(lambda: int(status_of(server.pid, "SigBlk"), 16) & blocked, 20,
+                       "mlctld handles signals")
     server.stop()
 
 
