@@ -11,7 +11,7 @@ static bool is_oci(const struct http_request *r)
 {
         if (r->op != NULL)
                 return r->op->oci;
-        return r->target.n_segments > 1 && strcmp(r->target.segments[0], "v2") == 0;
+        return strncmp(r->uri, "/v2/", 4) == 0; /* as sent: it may not even decode */
 }
 
 /* The member that says which part of the request is at fault. */
