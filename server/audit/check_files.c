@@ -112,7 +112,7 @@ static int check_tile(struct check *c, const struct check_log *log, const char *
                       const struct mlc_tile *t)
 {
         struct mlc_tile leaves = {t->level == MLC_TILE_ENTRIES ? 0 : t->level, t->index, t->width};
-        uint64_t first = t->index * MLC_TILE_WIDTH << (8 * (unsigned)leaves.level);
+        uint64_t first;
         char path[AUDIT_PATH_MAX + MLC_TILE_PATH_MAX];
         struct mlc_digest hashes[MLC_TILE_WIDTH];
         _cleanup_(free_p) char *data = NULL;
@@ -124,6 +124,9 @@ static int check_tile(struct check *c, const struct check_log *log, const char *
         /* full tiles and the last partial ones were derived from the entries already */
         if (t->width == mlc_tile_width(t->level, t->index, log->cp.size))
                 return 0;
+        if (leaves.level >= (int)MLC_TILE_LEVELS)
+                return check_found(c, log->cp.size, "nothing accounts for the file 'log/%s'", name);
+        first = t->index * MLC_TILE_WIDTH << (8 * (unsigned)leaves.level);
         (void)snprintf(path, sizeof(path), "%s/%s", c->a->dir, name);
         r = mlc_read_file(path, MLC_BUNDLE_MAX, &data, &len, &err);
         if (r == MLC_E_NOT_FOUND)
