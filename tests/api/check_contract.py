@@ -20,7 +20,26 @@ from support.contract import JSON_TYPE, Contract  # noqa: E402
 
 MOST = 10  # distinct complaints shown per operation
 # the front door's answers for any operation, before its handler is reached
-ANYWHERE = {304, 400, 401, 403, 404, 405, 406, 408, 411, 413, 414, 415, 417, 429, 431, 500, 503, 505}
+ANYWHERE = {
+    304,
+    400,
+    401,
+    403,
+    404,
+    405,
+    406,
+    408,
+    411,
+    413,
+    414,
+    415,
+    417,
+    429,
+    431,
+    500,
+    503,
+    505,
+}
 
 
 def schema_of(contract, op, status, kind):

@@ -25,9 +25,16 @@ OPERATIONS = [pytest.param(op, id=op.id) for op in CONTRACT.operations]
 def resolved(schema):
     """The schema without references."""
     schema = CONTRACT.resolve(schema)
-    return {k: resolved(v) if isinstance(v, dict) else
-            [resolved(x) if isinstance(x, dict) else x for x in v] if isinstance(v, list) else v
-            for k, v in schema.items()}
+    return {
+        k: (
+            resolved(v)
+            if isinstance(v, dict)
+            else (
+                [resolved(x) if isinstance(x, dict) else x for x in v] if isinstance(v, list) else v
+            )
+        )
+        for k, v in schema.items()
+    }
 
 
 class World:
@@ -42,11 +49,22 @@ class World:
         repo.push_model("champion", b"weights " + os.urandom(8))
         self.target = invite(server, home / "target", "target-" + os.urandom(4).hex(), []).id
         self.blob = repo.push(b"bytes")
-        self.path = {"namespace": "bad", "model": "model", "version": "1", "alias": "champion",
-                     "user": self.target, "role": "approver@bad", "token": "t" + "0" * 12,
-                     "key": "k" + "0" * 12, "index": "0", "level": "0", "path": "000",
-                     "digest": self.blob, "upload": "00000000-0000-4000-8000-000000000000",
-                     "reference": "champion"}
+        self.path = {
+            "namespace": "bad",
+            "model": "model",
+            "version": "1",
+            "alias": "champion",
+            "user": self.target,
+            "role": "approver@bad",
+            "token": "t" + "0" * 12,
+            "key": "k" + "0" * 12,
+            "index": "0",
+            "level": "0",
+            "path": "000",
+            "digest": self.blob,
+            "upload": "00000000-0000-4000-8000-000000000000",
+            "reference": "champion",
+        }
 
     def state(self):
         """All governed objects, and what of the log is not an anchor."""
@@ -124,18 +142,30 @@ BODIES = [param for param in OPERATIONS if body_schema(param.values[0])]
 def test_members(world, op, no_trace):
     schema = body_schema(op)
     wrong = Complaints()
-    cases = [("missing", {k: v for k, v in good_body(schema).items() if k != name}, f"/{name}")
-             for name in schema.get("required", [])]
+    cases = [
+        ("missing", {k: v for k, v in good_body(schema).items() if k != name}, f"/{name}")
+        for name in schema.get("required", [])
+    ]
     for name, member in schema["properties"].items():
-        cases += [(f"{name}: {what}", {**good_body(schema), name: value}, pointer)
-                  for what, value, pointer in bad_values(member, f"/{name}")]
+        cases += [
+            (f"{name}: {what}", {**good_body(schema), name: value}, pointer)
+            for what, value, pointer in bad_values(member, f"/{name}")
+        ]
     for name, pointer in (("unknown", "/unknown"), ("a/b~c", "/a~1b~0c"), ("", "/"), ("é", "/é")):
         cases.append(("unknown member", {**good_body(schema), name: 1}, pointer))
     for what, body, pointer in cases:
-        reply = rawhttp.send(world.url, op.method, world.target_of(op), json.dumps(body).encode(),
-                             world.headers(op, **{"Content-Type": "application/json"}))
-        wrong.check(is_refusal(op, reply) and reply.status == 400 and
-                    named(reply, "pointer") == [pointer], f"{what}, want {pointer}", reply)
+        reply = rawhttp.send(
+            world.url,
+            op.method,
+            world.target_of(op),
+            json.dumps(body).encode(),
+            world.headers(op, **{"Content-Type": "application/json"}),
+        )
+        wrong.check(
+            is_refusal(op, reply) and reply.status == 400 and named(reply, "pointer") == [pointer],
+            f"{what}, want {pointer}",
+            reply,
+        )
     assert not wrong, "\n".join(wrong)
 
 
@@ -153,14 +183,43 @@ def documents(schema):
     yield "a comment", b"/* x */" + fine.encode()
     yield "duplicate key", f'{{"{name}": 1, "{name}": 2, {fine[1:]}'.encode()
     yield "an escaped duplicate", f'{{"{name}": 1, "\\u{ord(name[0]):04x}{name[1:]}": 1}}'.encode()
-    for deep in (b"[" * 100_000, b'{"a":' * 100_000, b"[" * 5000 + b"]" * 5000,
-                 f'{{"{name}":'.encode() + b"[" * 3000 + b"]" * 3000 + b"}"):
+    for deep in (
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[" * 5000 + b"]" * 5000,
+        f'{{"{name}":'.encode() + b"[" * 3000 + b"]" * 3000 + b"}",
+    ):
         yield "deep nesting", deep
-    for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 400, "0x10", "01",
-                   "+1", ".5", "1.", "9223372036854775808", "1e"):
+    for number in (
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "1" * 400,
+        "0x10",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "9223372036854775808",
+        "1e",
+    ):
         yield number[:20], f'{{"{name}": {number}}}'.encode()
-    for text in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\0",
-                 b"\\u0000", b"\\ud800", b"\\udc00\\ud800", b"\\x41", b"\n", b"\\u12"):
+    for text in (
+        b"\xff",
+        b"\xc0\xaf",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xe2\x82",
+        b"\0",
+        b"\\u0000",
+        b"\\ud800",
+        b"\\udc00\\ud800",
+        b"\\x41",
+        b"\n",
+        b"\\u12",
+    ):
         yield f"text {text!r}", f'{{"{name}": "'.encode() + text + b'"}'
     yield "key with NUL", b'{"a\\u0000b": 1}'
     yield "byte order mark", b"\xef\xbb\xbf" + fine.encode()
@@ -188,14 +247,24 @@ def test_documents(world, op, no_trace):
 def test_content_types(world, op, no_trace):
     wrong = Complaints()
     data = json.dumps(good_body(body_schema(op))).encode()
-    for kind in (None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonx",
-                 "multipart/form-data; boundary=x", "json", "application/json/x", "\xff"):
+    for kind in (
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "multipart/form-data; boundary=x",
+        "json",
+        "application/json/x",
+        "\xff",
+    ):
         headers = world.headers(op, **({} if kind is None else {"Content-Type": kind}))
         reply = rawhttp.send(world.url, op.method, world.target_of(op), data, headers)
         wrong.check(is_refusal(op, reply) and reply.status == 415, f"type {kind!r}", reply)
     for coding in ("gzip", "br", "deflate", "identity, gzip"):
-        headers = world.headers(op, **{"Content-Type": "application/json",
-                                       "Content-Encoding": coding})
+        headers = world.headers(
+            op, **{"Content-Type": "application/json", "Content-Encoding": coding}
+        )
         reply = rawhttp.send(world.url, op.method, world.target_of(op), data, headers)
         wrong.check(is_refusal(op, reply) and reply.status == 415, f"coding {coding}", reply)
     assert not wrong, "\n".join(wrong)
@@ -208,9 +277,11 @@ def parameters(op, place):
 
 
 def needed_query(op):
-    return [f"{p['name']}={good(resolved(p['schema']))}"
-            for p in map(CONTRACT.resolve, op.spec["parameters"])
-            if p["in"] == "query" and p.get("required")]
+    return [
+        f"{p['name']}={good(resolved(p['schema']))}"
+        for p in map(CONTRACT.resolve, op.spec["parameters"])
+        if p["in"] == "query" and p.get("required")
+    ]
 
 
 def body_for(op):
@@ -230,8 +301,10 @@ def test_query(world, op, no_trace):
         bad.append(("twice", [f"{name}={good(schema)}"] * 2))
         cases += [(f"{name}: {what}", others + query, f"query:{name}", what) for what, query in bad]
     if not oci:
-        cases += [("unknown", [*needed_query(op), "no_such=1"], "query:no_such", ""),
-                  ("unknown, empty", [*needed_query(op), "=x"], "query:", "")]
+        cases += [
+            ("unknown", [*needed_query(op), "no_such=1"], "query:no_such", ""),
+            ("unknown, empty", [*needed_query(op), "=x"], "query:", ""),
+        ]
     cases += [("too many", [*needed_query(op), *(f"q{i}=1" for i in range(500))], None, "")]
     for what, query, field, why in cases:
         target = world.target_of(op) + "?" + "&".join(query)
@@ -244,15 +317,47 @@ def test_query(world, op, no_trace):
         assert reply is None or "X-Injected" not in reply.headers, why
     for name in [q.split("=")[0] for q in needed_query(op)]:
         reply = rawhttp.send(world.url, op.method, world.target_of(op), body_for(op), headers)
-        wrong.check(is_refusal(op, reply) and named(reply, "parameter") == [f"query:{name}"],
-                    f"{name} is missing", reply)
+        wrong.check(
+            is_refusal(op, reply) and named(reply, "parameter") == [f"query:{name}"],
+            f"{name} is missing",
+            reply,
+        )
     assert not wrong, "\n".join(wrong)
 
 
-EVERYWHERE = ("..", ".", "%2e%2e", "%2e", "%2f", "..%2f..%2fetc%2fpasswd", "%5c..%5c", "%252e%252e",
-              "%00", "%20", "%ff", "%c0%ae%c0%ae", "%0d%0aSet-Cookie:x=1", "%e2%80%ae", "x" * 600,
-              "%f0%9f%98%80", "%7f", "%", "%1", "*", "~root", "$(id)", "';--", "%27%3b--",
-              "{{7*7}}", "%25s%25n", "-1", "99999999999999999999", "con", "%EF%BB%BF", "")
+EVERYWHERE = (
+    "..",
+    ".",
+    "%2e%2e",
+    "%2e",
+    "%2f",
+    "..%2f..%2fetc%2fpasswd",
+    "%5c..%5c",
+    "%252e%252e",
+    "%00",
+    "%20",
+    "%ff",
+    "%c0%ae%c0%ae",
+    "%0d%0aSet-Cookie:x=1",
+    "%e2%80%ae",
+    "x" * 600,
+    "%f0%9f%98%80",
+    "%7f",
+    "%",
+    "%1",
+    "*",
+    "~root",
+    "$(id)",
+    "';--",
+    "%27%3b--",
+    "{{7*7}}",
+    "%25s%25n",
+    "-1",
+    "99999999999999999999",
+    "con",
+    "%EF%BB%BF",
+    "",
+)
 
 
 NAMES = ("-1", "con", "99999999999999999999")  # names like others, in some places
@@ -272,8 +377,12 @@ def test_path(world, op, no_trace):
                 continue  # another path: /v2/…/blobs/uploads/ for instance
             ok = reply is not None and 400 <= reply.status < 500
             if text in NAMES and name in ("namespace", "model", "alias"):
-                ok = reply is not None and reply.status < 500 and (
-                    op.method == "GET" or op.id == "oci_upload_start") or ok
+                ok = (
+                    reply is not None
+                    and reply.status < 500
+                    and (op.method == "GET" or op.id == "oci_upload_start")
+                    or ok
+                )
             if op.id == "oci_referrers" and reply is not None and reply.status == 200:
                 ok = reply.json()["manifests"] == []
             wrong.check(ok, f"{name}={text!r}", reply)
@@ -284,13 +393,16 @@ def test_path(world, op, no_trace):
 
 
 def test_paths_are_refused_by_name(world):
-    for target, field in (("/api/v1/models/UP/model", "path:namespace"),
-                          ("/api/v1/models/bad/UP", "path:model"),
-                          ("/api/v1/models/bad/model/aliases/v1", "path:alias"),
-                          ("/api/v1/audit/entries/x", "path:index"),
-                          ("/api/v1/audit/entries/-1", "path:index")):
-        reply = rawhttp.send(world.url, "GET", target, headers={
-            "Authorization": f"Bearer {world.token}"})
+    for target, field in (
+        ("/api/v1/models/UP/model", "path:namespace"),
+        ("/api/v1/models/bad/UP", "path:model"),
+        ("/api/v1/models/bad/model/aliases/v1", "path:alias"),
+        ("/api/v1/audit/entries/x", "path:index"),
+        ("/api/v1/audit/entries/-1", "path:index"),
+    ):
+        reply = rawhttp.send(
+            world.url, "GET", target, headers={"Authorization": f"Bearer {world.token}"}
+        )
         assert reply.status == 400 and named(reply, "parameter") == [field], (target, reply.body)
 
 

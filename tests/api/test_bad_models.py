@@ -24,8 +24,13 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def person(server, tmp_path_factory):
     from support.cli import invite
-    return invite(server, tmp_path_factory.mktemp("home"), "models-" + os.urandom(4).hex(),
-                  ["contributor@models", "auditor"])
+
+    return invite(
+        server,
+        tmp_path_factory.mktemp("home"),
+        "models-" + os.urandom(4).hex(),
+        ["contributor@models", "auditor"],
+    )
 
 
 @pytest.fixture
@@ -52,9 +57,30 @@ def nothing_made(repo):
 
 # --- paths ---
 
-BAD_PATHS = ["..", "../x", "a/../b", "a/..", "/etc/passwd", "/", "//x", "a//b", "./a", "a/.", ".",
-             "", "a/", "a\\b", "..\\x", "C:\\x", "a\nb", "a\tb", "a\x7fb", "a\x1b[31mb",
-             "x" * 5000, "/".join(["d"] * 3000)]
+BAD_PATHS = [
+    "..",
+    "../x",
+    "a/../b",
+    "a/..",
+    "/etc/passwd",
+    "/",
+    "//x",
+    "a//b",
+    "./a",
+    "a/.",
+    ".",
+    "",
+    "a/",
+    "a\\b",
+    "..\\x",
+    "C:\\x",
+    "a\nb",
+    "a\tb",
+    "a\x7fb",
+    "a\x1b[31mb",
+    "x" * 5000,
+    "/".join(["d"] * 3000),
+]
 
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=lambda p: ascii(p)[:24])
@@ -72,8 +98,9 @@ def test_path_with_nul(repo):
     nothing_made(repo)
 
 
-@pytest.mark.parametrize("paths", [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c"),
-                                   ("d/a", "d/a")])
+@pytest.mark.parametrize(
+    "paths", [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c"), ("d/a", "d/a")]
+)
 def test_paths_that_collide(repo, paths):
     for data in (b"1", b"2"):
         repo.push(data)
@@ -93,13 +120,32 @@ def test_paths_that_differ_in_case_or_form_only(repo, paths):
     assert found == {paths[0]: digest(b"1"), paths[1]: digest(b"2")}
 
 
-@pytest.mark.parametrize("path", ["a\u202eb", "é/ß.bin", "😀", "a b", "%2e%2e", "con", "...", "a..b",
-                                  "-rf", "$(x)", "'; drop table", ".git/hooks/x",
-                                  ".gitattributes", "~"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a\u202eb",
+        "é/ß.bin",
+        "😀",
+        "a b",
+        "%2e%2e",
+        "con",
+        "...",
+        "a..b",
+        "-rf",
+        "$(x)",
+        "'; drop table",
+        ".git/hooks/x",
+        ".gitattributes",
+        "~",
+    ],
+)
 def test_odd_paths_are_files_like_others(repo, path):
     repo.push(b"x")
-    reply = repo.http.put(f"{repo.base}/manifests/odd", headers={"Content-Type": MANIFEST},
-                          data=oci.manifest(layers=[layer(b"x", path)]))
+    reply = repo.http.put(
+        f"{repo.base}/manifests/odd",
+        headers={"Content-Type": MANIFEST},
+        data=oci.manifest(layers=[layer(b"x", path)]),
+    )
     assert reply.status_code in (201, 400), reply.text
     if reply.status_code == 201:
         assert kept(repo, "odd")["files"][0]["path"] == path
@@ -109,6 +155,7 @@ def test_odd_paths_are_files_like_others(repo, path):
 
 # --- manifests ---
 
+
 def base_document():
     return json.loads(oci.manifest(layers=[layer(b"x", "x")]))
 
@@ -116,6 +163,7 @@ def base_document():
 def variants():
     def change(**members):
         return {**base_document(), **members}
+
     first = base_document()["layers"][0]
     for value in (None, 1, "2", 2.0, 3, -2, [], {}):
         yield f"schemaVersion {value}", change(schemaVersion=value)
@@ -128,8 +176,19 @@ def variants():
     for name in ("digest", "size", "mediaType"):
         less = {k: v for k, v in first.items() if k != name}
         yield f"layer without {name}", change(layers=[less])
-    for value in ("", "x", "sha256:", "sha256:" + "g" * 64, "sha256:" + "0" * 63, "md5:" + "0" * 32,
-                  "sha256:" + "A" * 64, "sha512:" + "0" * 128, 1, None, "sha256:../../etc/passwd"):
+    for value in (
+        "",
+        "x",
+        "sha256:",
+        "sha256:" + "g" * 64,
+        "sha256:" + "0" * 63,
+        "md5:" + "0" * 32,
+        "sha256:" + "A" * 64,
+        "sha512:" + "0" * 128,
+        1,
+        None,
+        "sha256:../../etc/passwd",
+    ):
         yield f"digest {value}", change(layers=[{**first, "digest": value}])
     for value in (-1, 2, 0, "1", 1.5, None, 1 << 62, True):
         yield f"size {value}", change(layers=[{**first, "size": value}])
@@ -153,18 +212,40 @@ def test_manifests(repo, what, document):
     nothing_made(repo)
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"schemaVersion":2,"schemaVersion":2}',
-    b"[" * 1_000_000, b'{"a":' * 500_000, b"x" * (4 << 20), b"\0" * 1000,
-    b'{"schemaVersion":NaN}', b"\xef\xbb\xbf{}", b"%YAML 1.1\n---\na: &a [*a, *a]\n"],
-    ids=lambda d: repr(d[:20]))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"{}",
+        b'{"schemaVersion":2,"schemaVersion":2}',
+        b"[" * 1_000_000,
+        b'{"a":' * 500_000,
+        b"x" * (4 << 20),
+        b"\0" * 1000,
+        b'{"schemaVersion":NaN}',
+        b"\xef\xbb\xbf{}",
+        b"%YAML 1.1\n---\na: &a [*a, *a]\n",
+    ],
+    ids=lambda d: repr(d[:20]),
+)
 def test_no_manifests(repo, data):
     assert code(repo.put_manifest("bad", data, status=400)) == "MANIFEST_INVALID"
     nothing_made(repo)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/json", "image/png",
-                                  "application/vnd.docker.distribution.manifest.v1+prettyjws"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/json",
+        "image/png",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    ],
+)
 def test_media_types(repo, kind):
     repo.push(b"x")
     data = json.dumps(base_document()).encode()
@@ -176,12 +257,15 @@ def test_media_types(repo, kind):
 def test_wrong_digests(repo):
     repo.push(b"x")
     data = json.dumps(base_document()).encode()
-    for reference in (digest(b"other"), digest(data)[:-1] + "0" if digest(data)[-1] != "0"
-                      else digest(data)[:-1] + "1"):
+    for reference in (
+        digest(b"other"),
+        digest(data)[:-1] + "0" if digest(data)[-1] != "0" else digest(data)[:-1] + "1",
+    ):
         assert code(repo.put_manifest(reference, data, status=400)) == "DIGEST_INVALID"
     for reference in ("sha256:x", "sha512:" + "0" * 128, "a" * 129, "-tag", "a b", "ä"):
-        reply = repo.http.put(f"{repo.base}/manifests/{reference}", data=data,
-                              headers={"Content-Type": MANIFEST})
+        reply = repo.http.put(
+            f"{repo.base}/manifests/{reference}", data=data, headers={"Content-Type": MANIFEST}
+        )
         assert 400 <= reply.status_code < 500, reply.text
         assert code(reply) in ("DIGEST_INVALID", "MANIFEST_INVALID", "TAG_INVALID")
     nothing_made(repo)
@@ -203,8 +287,11 @@ def test_largest_manifest(repo):
     repo.put_manifest("large", data)
     assert repo.get_manifest("v1").content == data
     assert kept(repo, "large")["digest"] == digest(data)
-    reply = repo.http.put(f"{repo.base}/manifests/larger", data=padded((4 << 20) + 1),
-                          headers={"Content-Type": MANIFEST})
+    reply = repo.http.put(
+        f"{repo.base}/manifests/larger",
+        data=padded((4 << 20) + 1),
+        headers={"Content-Type": MANIFEST},
+    )
     assert reply.status_code == 413 and code(reply) == "SIZE_INVALID"
 
 
@@ -219,9 +306,11 @@ def test_many_layers(repo):
 
 # --- graphs ---
 
+
 def index(*entries, **more):
-    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries),
-                       **more}).encode()
+    return json.dumps(
+        {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries), **more}
+    ).encode()
 
 
 def test_indexes_that_cannot_close_a_circle(repo):
@@ -256,6 +345,7 @@ def test_an_index_of_many(repo):
 
 
 # --- hostile files: the version is made, and says what it is ---
+
 
 def safetensors(header, data=b"", length=None):
     if not isinstance(header, bytes):
@@ -292,9 +382,15 @@ class Evil:
 BIG = (1 << 64) - 1
 FILES = {
     "m.safetensors": [
-        b"", b"\0" * 7, safetensors(b"", length=BIG), safetensors(b"{}", length=1 << 40),
-        safetensors(b"[]"), safetensors(b"{"), safetensors(b"\xff" * 64),
-        safetensors(b"[" * 100_000), safetensors(b'{"a":' * 50_000),
+        b"",
+        b"\0" * 7,
+        safetensors(b"", length=BIG),
+        safetensors(b"{}", length=1 << 40),
+        safetensors(b"[]"),
+        safetensors(b"{"),
+        safetensors(b"\xff" * 64),
+        safetensors(b"[" * 100_000),
+        safetensors(b'{"a":' * 50_000),
         safetensors({"w": tensor(data_offsets=[0, 1 << 60])}, b"0000"),
         safetensors({"w": tensor(data_offsets=[4, 0])}, b"0000"),
         safetensors({"w": tensor(data_offsets=[-4, 0])}, b"0000"),
@@ -305,49 +401,114 @@ FILES = {
         safetensors({"a": tensor(), "b": tensor()}, b"0000"),
         safetensors({"__metadata__": {"k": 1}, "w": tensor()}, b"0000"),
         safetensors({"\u202ename" * 100: tensor()}, b"0000"),
-        safetensors(b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
-                    b'"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000")],
+        safetensors(
+            b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+            b'"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            b"0000",
+        ),
+    ],
     "m.gguf": [
-        b"GGUF", gguf(0), gguf(99), gguf(3, BIG, BIG), gguf(3, 0, 1 << 40),
-        gguf(3, 1 << 40, 0), gguf(3, 0, 1, struct.pack("<Q", BIG)),
+        b"GGUF",
+        gguf(0),
+        gguf(99),
+        gguf(3, BIG, BIG),
+        gguf(3, 0, 1 << 40),
+        gguf(3, 1 << 40, 0),
+        gguf(3, 0, 1, struct.pack("<Q", BIG)),
         gguf(3, 0, 1, struct.pack("<Q", 1) + b"k" + struct.pack("<I", 77)),
-        gguf(3, 0, 1, struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 9, 1) +
-             struct.pack("<IQ", 9, 1) * 1000),
-        gguf(3, 1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<I", 0xffffffff)),
-        gguf(3, 1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQQIQ", 2, BIG, BIG, 0, BIG))],
+        gguf(
+            3,
+            0,
+            1,
+            struct.pack("<Q", 1)
+            + b"k"
+            + struct.pack("<IIQ", 9, 9, 1)
+            + struct.pack("<IQ", 9, 1) * 1000,
+        ),
+        gguf(3, 1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<I", 0xFFFFFFFF)),
+        gguf(3, 1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQQIQ", 2, BIG, BIG, 0, BIG)),
+    ],
     "m.onnx": [
-        b"", b"\xff" * 1000, b"\x0a" + b"\xff" * 9 + b"\x01", b"\x3a\xff\xff\xff\xff\x0f",
-        b"\x08\x08" + b"\x3a\x02" * 1000, b"\x3b" * 10_000,
-        b"".join([b"\x3a\x7f" + b"\x0a\x7d" * 60])],
+        b"",
+        b"\xff" * 1000,
+        b"\x0a" + b"\xff" * 9 + b"\x01",
+        b"\x3a\xff\xff\xff\xff\x0f",
+        b"\x08\x08" + b"\x3a\x02" * 1000,
+        b"\x3b" * 10_000,
+        b"".join([b"\x3a\x7f" + b"\x0a\x7d" * 60]),
+    ],
     "m.npy": [
-        b"\x93NUMPY", npy(b""), npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"),
+        b"\x93NUMPY",
+        npy(b""),
+        npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"),
         npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}\n"),
         npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}\n"),
-        npy(b"{" * 60_000), npy(b"__import__('os').system('true')"), npy(b"x", 9),
-        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}"],
+        npy(b"{" * 60_000),
+        npy(b"__import__('os').system('true')"),
+        npy(b"x", 9),
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+    ],
     "m.pkl": [
-        b"", b"\x80", b"\x80\xff.", b".", b"0" * 100, b"(" * 100_000, b"cos\nsystem\n(S'x'\ntR.",
-        b"\x80\x04\x95" + b"\xff" * 8 + b".", b"\x8a\xff" + b"\xff" * 10, b"B\xff\xff\xff\xff",
-        b"\x8e" + b"\xff" * 8, b"I" + b"9" * 100_000 + b"\n.", pickle.dumps(Evil()),
-        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.", b"q\xff" * 1000 + b".",
-        b"\x80\x02]q\x00(h\x00h\x00h\x00e." + b"]" * 1000, b"i__builtin__\neval\n.",
-        b"\x80\x04c" + b"a" * 100_000, b"\x82\x01.", b"Pid\n.", b"}" + b"2" * 100_000 + b"."],
+        b"",
+        b"\x80",
+        b"\x80\xff.",
+        b".",
+        b"0" * 100,
+        b"(" * 100_000,
+        b"cos\nsystem\n(S'x'\ntR.",
+        b"\x80\x04\x95" + b"\xff" * 8 + b".",
+        b"\x8a\xff" + b"\xff" * 10,
+        b"B\xff\xff\xff\xff",
+        b"\x8e" + b"\xff" * 8,
+        b"I" + b"9" * 100_000 + b"\n.",
+        pickle.dumps(Evil()),
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.",
+        b"q\xff" * 1000 + b".",
+        b"\x80\x02]q\x00(h\x00h\x00h\x00e." + b"]" * 1000,
+        b"i__builtin__\neval\n.",
+        b"\x80\x04c" + b"a" * 100_000,
+        b"\x82\x01.",
+        b"Pid\n.",
+        b"}" + b"2" * 100_000 + b".",
+    ],
     "m.pt": [
-        b"PK\x05\x06" + b"\0" * 18, b"PK\x03\x04", zip_of(("a/data.pkl", pickle.dumps(Evil()))),
-        zip_of(("../x", b"1"), ("/etc/passwd", b"2")), zip_of(("a/data.pkl", b"\x80")),
-        zip_of(("a/data.pkl", b"\0" * 50_000_000)), zip_of(("a", b"1"), ("a", b"2")),
+        b"PK\x05\x06" + b"\0" * 18,
+        b"PK\x03\x04",
+        zip_of(("a/data.pkl", pickle.dumps(Evil()))),
+        zip_of(("../x", b"1"), ("/etc/passwd", b"2")),
+        zip_of(("a/data.pkl", b"\x80")),
+        zip_of(("a/data.pkl", b"\0" * 50_000_000)),
+        zip_of(("a", b"1"), ("a", b"2")),
         zip_of(*[(f"{i}", b"") for i in range(20_000)]),
         zip_of(("a", zip_of(("b", zip_of(("c", b"d")))))),
-        zip_of(("a/data.pkl", b"."))[:-10], zip_of(("a" * 60_000, b"."))],
-    "m.npz": [zip_of(("a.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"))),
-              zip_of(("a.npy", b"x")), b"PK"],
+        zip_of(("a/data.pkl", b"."))[:-10],
+        zip_of(("a" * 60_000, b".")),
+    ],
+    "m.npz": [
+        zip_of(("a.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"))),
+        zip_of(("a.npy", b"x")),
+        b"PK",
+    ],
     "model.yaml": [
-        b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: &c [*b,*b,*b]\nd: [*c,*c,*c]\n" * 1, b"&a [*a]",
-        b"a: !!python/object/apply:os.system [true]", b"\xff", b"x: " + b"[" * 100_000,
-        b"{" * 100_000, b"- " * 100_000, b"format: [\n", b"? " * 1000],
-    "README.md": [b"---\n" + b"a: &a [*a]\n" + b"---\n", b"\xff\xfe" * 1000, b"---\n" * 10_000,
-                  b"---\nlicense: !!python/name:os.system\n---\n", b"\x1b[31m\xe2\x80\xae"],
-    "config.json": [b"{" * 100_000, b"\xff", b'{"architectures": [1]}', b"1" * 100_000]}
+        b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: &c [*b,*b,*b]\nd: [*c,*c,*c]\n" * 1,
+        b"&a [*a]",
+        b"a: !!python/object/apply:os.system [true]",
+        b"\xff",
+        b"x: " + b"[" * 100_000,
+        b"{" * 100_000,
+        b"- " * 100_000,
+        b"format: [\n",
+        b"? " * 1000,
+    ],
+    "README.md": [
+        b"---\n" + b"a: &a [*a]\n" + b"---\n",
+        b"\xff\xfe" * 1000,
+        b"---\n" * 10_000,
+        b"---\nlicense: !!python/name:os.system\n---\n",
+        b"\x1b[31m\xe2\x80\xae",
+    ],
+    "config.json": [b"{" * 100_000, b"\xff", b'{"architectures": [1]}', b"1" * 100_000],
+}
 UNSAFE = {("m.pkl", 6), ("m.pkl", 12), ("m.pkl", 13), ("m.pkl", 16), ("m.pt", 2)}
 
 
@@ -370,18 +531,26 @@ def test_hostile_files(repo, name):
 
 
 def test_what_is_malformed_is_never_called_safe(repo):
-    for i, (name, data) in enumerate([
-            ("m.pkl", b"\x80"), ("m.pkl", b"B\xff\xff\xff\xff"), ("m.pkl", b"\x82\x01."),
-            ("m.pt", b"PK\x03\x04"), ("m.pt", zip_of(("a/data.pkl", b"\x80"))),
-            ("m.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"))]):
+    for i, (name, data) in enumerate(
+        [
+            ("m.pkl", b"\x80"),
+            ("m.pkl", b"B\xff\xff\xff\xff"),
+            ("m.pkl", b"\x82\x01."),
+            ("m.pt", b"PK\x03\x04"),
+            ("m.pt", zip_of(("a/data.pkl", b"\x80"))),
+            ("m.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")),
+        ]
+    ):
         repo.push(data)
-        repo.put_manifest(f"case-{i}", oci.manifest(layers=[layer(data, name)],
-                                                    annotations={"case": str(i)}))
+        repo.put_manifest(
+            f"case-{i}", oci.manifest(layers=[layer(data, name)], annotations={"case": str(i)})
+        )
         version = kept(repo, f"case-{i}")
         assert version["safety"] in ("not_verified", "unsafe"), (name, data[:20], version)
 
 
 # --- archives ---
+
 
 def tar_with(*members, **kwargs):
     out = io.BytesIO()
@@ -411,7 +580,8 @@ def broken_size():
 
 
 ARCHIVES = {
-    "parent": tar_with((member("../x"), b"x")), "absolute": tar_with((member("/etc/x"), b"x")),
+    "parent": tar_with((member("../x"), b"x")),
+    "absolute": tar_with((member("/etc/x"), b"x")),
     "inner parent": tar_with((member("a/../../x"), b"x")),
     "backslash": tar_with((member("..\\x"), b"x")),
     "symlink": tar_with((member("l", tarfile.SYMTYPE, "/etc"), b""), (member("l/x"), b"x")),
@@ -422,17 +592,24 @@ ARCHIVES = {
     "file and directory": tar_with((member("a"), b"1"), (member("a/b"), b"2")),
     "case": tar_with((member("a"), b"1"), (member("A"), b"2")),
     "long name": tar_with((member("x" * 100_000), b"1"), format=tarfile.GNU_FORMAT),
-    "pax bomb": tar_with((member("a", pax_headers={"comment": "x" * 2_000_000}), b"1"),
-                         format=tarfile.PAX_FORMAT),
-    "pax path": tar_with((member("a", pax_headers={"path": "../../x"}), b"1"),
-                         format=tarfile.PAX_FORMAT),
-    "pax size": tar_with((member("a", pax_headers={"size": "-1"}), b"1"),
-                         format=tarfile.PAX_FORMAT),
-    "short": tar_with((member("a"), b"x" * 5000))[:2000], "size": broken_size(),
+    "pax bomb": tar_with(
+        (member("a", pax_headers={"comment": "x" * 2_000_000}), b"1"), format=tarfile.PAX_FORMAT
+    ),
+    "pax path": tar_with(
+        (member("a", pax_headers={"path": "../../x"}), b"1"), format=tarfile.PAX_FORMAT
+    ),
+    "pax size": tar_with(
+        (member("a", pax_headers={"size": "-1"}), b"1"), format=tarfile.PAX_FORMAT
+    ),
+    "short": tar_with((member("a"), b"x" * 5000))[:2000],
+    "size": broken_size(),
     "many": tar_with(*[(member(f"{i}"), b"") for i in range(20_000)]),
-    "garbage": os.urandom(5000), "nothing": b"", "zeros": b"\0" * 100_000,
+    "garbage": os.urandom(5000),
+    "nothing": b"",
+    "zeros": b"\0" * 100_000,
     "inner tar": tar_with((member("a.tar"), tar_with((member("../x"), b"x")))),
-    "pickle": tar_with((member("m.pkl"), pickle.dumps(Evil())))}
+    "pickle": tar_with((member("m.pkl"), pickle.dumps(Evil()))),
+}
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
@@ -441,8 +618,9 @@ def test_archives(repo, name):
     data = ARCHIVES[name]
     repo.push(data)
     manifest = oci.manifest(layers=[descriptor(data, TAR)])
-    reply = repo.http.put(f"{repo.base}/manifests/bad", data=manifest,
-                          headers={"Content-Type": MANIFEST})
+    reply = repo.http.put(
+        f"{repo.base}/manifests/bad", data=manifest, headers={"Content-Type": MANIFEST}
+    )
     assert reply.status_code in (201, 400), reply.text
     if reply.status_code == 400:
         assert code(reply) == "MANIFEST_INVALID"
@@ -458,14 +636,23 @@ def test_archives(repo, name):
         assert ".." not in file["path"].split("/") and not file["path"].startswith("/")
 
 
-@pytest.mark.parametrize("media_type", ["application/vnd.cncf.model.weight.v1.tar+gzip",
-                                        "application/vnd.cncf.model.weight.v1.tar+zstd"])
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.cncf.model.weight.v1.tar+gzip",
+        "application/vnd.cncf.model.weight.v1.tar+zstd",
+    ],
+)
 def test_compressed_archives(repo, media_type):
     import gzip
+
     data = gzip.compress(b"\0" * 30_000_000)
     repo.push(data)
-    reply = repo.http.put(f"{repo.base}/manifests/bad", headers={"Content-Type": MANIFEST},
-                          data=oci.manifest(layers=[descriptor(data, media_type)]))
+    reply = repo.http.put(
+        f"{repo.base}/manifests/bad",
+        headers={"Content-Type": MANIFEST},
+        data=oci.manifest(layers=[descriptor(data, media_type)]),
+    )
     assert reply.status_code in (201, 400), reply.text
     if reply.status_code == 201:
         assert kept(repo)["safety"] == "not_verified"

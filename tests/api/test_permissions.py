@@ -35,7 +35,7 @@ def operations():
 
 
 def call(client, method, path, namespace):
-    """Sends a request that decodes badly or finds nothing, so that a let-in caller changes nothing."""
+    """Sends what decodes badly or finds nothing, so that a let-in caller changes nothing."""
 
     def fill(match):
         name = match.group(1).rstrip(".*+")
