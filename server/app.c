@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "cache/cache.h"
 #include "db/cluster.h"
 #include "db/db.h"
 #include "http/server.h"
@@ -97,6 +98,16 @@ static void unlock(struct app *app)
         if (app->lock_fd >= 0)
                 (void)close(app->lock_fd);
         app->lock_fd = -1;
+}
+
+static int open_changes(struct app *app, struct mlc_err *err)
+{
+        return epoch_open(app->config.data, "changes-epoch", &app->changes, err);
+}
+
+static void close_changes(struct app *app)
+{
+        epoch_close(&app->changes);
 }
 
 static int start_cluster(struct app *app, struct mlc_err *err)
@@ -189,7 +200,8 @@ static int make_tasks(struct app *app, struct mlc_err *err)
 static const struct module MODULES[] = {
         {"lock", serve_lock, unlock, FOR_SERVE},
         {"lock", open_lock, unlock, FOR_OTHERS},
-        {"git", registry_start, NULL, FOR_ALL},
+        {"changes", open_changes, close_changes, FOR_ALL},
+        {"registry", registry_start, registry_stop, FOR_ALL},
         {"cluster", start_cluster, db_cluster_stop, FOR_ALL},
         {"db", db_start, db_stop, FOR_ALL},
         {"schema", db_migrate, NULL, FOR_SERVE},

@@ -48,6 +48,7 @@ struct app {
         struct app_config config;
         int lock_fd; /* DIR/lock; -1 when another server holds it and we are its guest */
         struct db_cluster *cluster; /* embedded PostgreSQL, or NULL */
+        struct epoch *changes; /* raised by every COMMIT of a change with a leaf */
         struct db *db;
         struct auth *auth;
         struct audit *audit;

@@ -141,6 +141,7 @@ int audit_append(struct mlc_ctx *ctx, struct db_tx *tx, const struct audit_entry
         r = audit_db_outbox_insert(ctx, tx, &row);
         if (r < 0)
                 return r;
+        tx->changes = true;
         nudge(ctx->app->audit);
         if (ret_leaf_hash != NULL)
                 mlc_hex_encode(row.hash.b, sizeof(row.hash.b), ret_leaf_hash);

@@ -152,13 +152,14 @@ int auth_keep_an_admin(struct mlc_ctx *ctx, struct db_tx *tx)
 int auth_start(struct app *app, struct mlc_err *err)
 {
         struct auth *a = calloc(1, sizeof(*a));
+        int r;
 
         if (a == NULL)
                 abort();
-        a->cache = auth_cache_new(app->config.data, err);
-        if (a->cache == NULL) {
+        r = auth_cache_open(a, app->config.data, err);
+        if (r < 0) {
                 free(a);
-                return err->code;
+                return r;
         }
         app->auth = a;
         return 0;
@@ -168,14 +169,14 @@ void auth_stop(struct app *app)
 {
         if (app->auth == NULL)
                 return;
-        auth_cache_free(app->auth->cache);
+        auth_cache_close(app->auth);
         free(app->auth);
         app->auth = NULL;
 }
 
 void auth_changed(struct app *app)
 {
-        auth_cache_bump(app->auth->cache);
+        epoch_raise(app->auth->epoch);
 }
 
 static int write_admin_token(struct mlc_ctx *ctx, const char *secret)

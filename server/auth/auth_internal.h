@@ -2,10 +2,9 @@
 #pragma once
 
 /* What the files of this folder share; nobody else includes it. */
-#include <stdatomic.h>
-
 #include "auth/auth.h"
 #include "base/str.h"
+#include "cache/cache.h"
 #include "codec/digest.h"
 #include "codec/json.h"
 #include "crypto/random.h"
@@ -15,10 +14,9 @@
 #define AUTH_SECRET_MAX 64 /* buffer for a token or an invitation, NUL included */
 #define AUTH_TOKEN_DEFAULT_S (90LL * 86400) /* a token nobody set an end for */
 
-struct auth_cache;
-
 struct auth {
-        struct auth_cache *cache;
+        struct epoch *epoch;
+        struct cache *cache; /* what tokens may */
 };
 
 /* "contributor@fraud"; ns "*" is everywhere. */
@@ -120,13 +118,11 @@ int auth_key_list(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK
 int auth_key_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret) MLC_CHECK;
 
 /* auth_cache.c */
-struct auth_cache *auth_cache_new(const char *dir, struct mlc_err *err);
-void auth_cache_free(struct auth_cache *c);
-uint64_t auth_cache_epoch(struct auth_cache *c);
-void auth_cache_bump(struct auth_cache *c);
+int auth_cache_open(struct auth *a, const char *dir, struct mlc_err *err) MLC_CHECK;
+void auth_cache_close(struct auth *a);
 /* A copy in ctx's arena, NULL when not remembered or outdated. */
-const struct auth_principal *auth_cache_get(struct mlc_ctx *ctx, struct auth_cache *c,
-                                            const struct mlc_digest *hash);
+int auth_cache_get(struct mlc_ctx *ctx, const struct auth *a, const struct mlc_digest *hash,
+                   const struct auth_principal **ret) MLC_CHECK;
 /* `epoch` was read before the principal was loaded. */
-void auth_cache_put(struct auth_cache *c, const struct mlc_digest *hash, uint64_t epoch,
+void auth_cache_put(const struct auth *a, const struct mlc_digest *hash, uint64_t epoch,
                     const struct auth_principal *p);

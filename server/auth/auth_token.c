@@ -181,7 +181,7 @@ static int load_principal(struct mlc_ctx *ctx, const struct mlc_digest *hash,
 
 int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct auth_principal **ret)
 {
-        struct auth_cache *cache = ctx->app->auth->cache;
+        const struct auth *auth = ctx->app->auth;
         const struct auth_principal *p;
         const char *secret = NULL;
         struct mlc_digest hash;
@@ -195,14 +195,16 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization, const struct a
         if (r < 0)
                 return r;
         mlc_sha256(secret, strlen(secret), &hash);
-        epoch = auth_cache_epoch(cache);
-        p = auth_cache_get(ctx, cache, &hash);
+        epoch = epoch_now(auth->epoch);
+        r = auth_cache_get(ctx, auth, &hash, &p);
+        if (r < 0)
+                return r;
         if (p == NULL) {
                 r = load_principal(ctx, &hash, &p);
                 if (r < 0)
                         return r;
                 assert(p != NULL);
-                auth_cache_put(cache, &hash, epoch, p);
+                auth_cache_put(auth, &hash, epoch, p);
         }
         if (p->token_expires != 0 && p->token_expires <= mlc_now_ms())
                 return ctx_fail(ctx, MLC_E_UNAUTHENTICATED,

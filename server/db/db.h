@@ -57,6 +57,7 @@ struct db_tx {
         struct db_conn *conn; /* NULL when not open */
         struct mlc_ctx *ctx;
         bool failed; /* a statement failed: only rollback is possible */
+        bool changes; /* what clients see: COMMIT raises app->changes; set by audit_append */
 };
 
 /* Owned by the caller: _cleanup_(db_rows_done). Values are read while it lives. */

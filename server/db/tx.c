@@ -3,9 +3,11 @@
 #include <inttypes.h>
 #include <sys/random.h>
 
+#include "app.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "cache/cache.h"
 #include "db/conn.h"
 
 #define PARAMS_MAX 64
@@ -241,6 +243,8 @@ int db_tx_commit(struct db_tx *tx)
                 r = ctx_fail(tx->ctx, MLC_E_INTERNAL, "commit of a failed transaction");
         }
         c->begun = false;
+        if (tx->changes && tx->ctx->app->changes != NULL) /* also when nobody knows how it ended */
+                epoch_raise(tx->ctx->app->changes);
         db_tx_done(tx);
         return r;
 }

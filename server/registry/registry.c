@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "app.h"
 #include "auth/auth.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -12,10 +14,31 @@
 #include "registry/registry_internal.h"
 #include "store/store.h"
 
+static const struct cache_limits SHOWN = {
+        .entries = 10000, .bytes = 16u << 20, .value = 256u << 10, .ttl_ms = 5000};
+
 int registry_start(struct app *app, struct mlc_err *err)
 {
-        (void)app;
-        return git_setup(err);
+        struct registry *reg;
+        int r;
+
+        r = git_setup(err);
+        if (r < 0)
+                return r;
+        reg = calloc(1, sizeof(*reg));
+        if (reg == NULL)
+                abort();
+        reg->shown = cache_new(app->changes, &SHOWN);
+        app->registry = reg;
+        return 0;
+}
+
+void registry_stop(struct app *app)
+{
+        if (app->registry == NULL)
+                return;
+        cache_free(&app->registry->shown);
+        free(TAKE_PTR(app->registry));
 }
 
 /* What a version's leaf says, with this status. */

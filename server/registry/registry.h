@@ -16,8 +16,9 @@
  * see README.md for the tables and invariants. Threads: any; each call is one transaction of its
  * own.
  */
-/* For every subcommand, before any thread: starts libgit2. Needs nothing. */
+/* For every subcommand, before any thread: starts libgit2. Needs app->changes. */
 int registry_start(struct app *app, struct mlc_err *err) MLC_CHECK;
+void registry_stop(struct app *app); /* idempotent */
 /* For `serve`, after db, store and audit, before requests: brings every repository up to the rows
  * (what a crash left out). A repository that cannot be is logged, and named by check. */
 int registry_repair(struct app *app, struct mlc_err *err) MLC_CHECK;

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/path.h"
+#include "codec/hex.h"
 #include "crypto/hash.h"
 #include "gen/api.h"
 #include "gen/registry.sql.h"
@@ -165,23 +167,34 @@ int api_model_get(struct mlc_ctx *ctx, const struct api_model_get_req *req,
 
 /* --- versions --- */
 
-static int reply_version(struct mlc_ctx *ctx, struct db_tx *tx,
-                         const struct registry_version_row *v, struct http_reply *reply)
+#define ETAG_LEN 64 /* SHA-256 of the JSON, in hex */
+
+/* Appends the ETag and then the JSON. */
+static int show(struct mlc_ctx *ctx, struct db_tx *tx, const struct registry_version_row *v,
+                struct mlc_str *ret)
 {
-        _cleanup_(mlc_str_done) struct mlc_str text;
-        char etag[MLC_DIGEST_STR];
+        char etag[ETAG_LEN + 1];
         struct mlc_digest d;
         int r;
 
-        mlc_str_init(&text, REGISTRY_DOC_MAX);
-        r = registry_version_render(ctx, tx, v, true, &text);
+        mlc_str_addf(ret, "%*s", ETAG_LEN, "");
+        r = registry_version_render(ctx, tx, v, true, ret);
         if (r < 0)
                 return r;
-        mlc_sha256(text.data, text.len, &d);
-        mlc_digest_format(&d, etag);
-        http_reply_etag(reply, etag + strlen("sha256:"));
-        http_reply_bytes(reply, 200, "application/json", text.data, text.len);
+        mlc_sha256(ret->data + ETAG_LEN, ret->len - ETAG_LEN, &d);
+        mlc_hex_encode(d.b, sizeof(d.b), etag);
+        memcpy(ret->data, etag, ETAG_LEN);
         return 0;
+}
+
+/* `shown` lies in ctx's arena. */
+static void reply_shown(struct http_reply *reply, const char *shown, size_t len)
+{
+        char etag[ETAG_LEN + 1];
+
+        (void)snprintf(etag, sizeof(etag), "%.*s", ETAG_LEN, shown);
+        http_reply_etag(reply, etag);
+        http_reply_borrowed(reply, 200, "application/json", shown + ETAG_LEN, len - ETAG_LEN);
 }
 
 static int find(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
@@ -199,17 +212,57 @@ static int find(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const cha
         return registry_version_find(ctx, tx, &name, reference, ret);
 }
 
-int api_version_get(struct mlc_ctx *ctx, const struct api_version_get_req *req,
-                    struct http_reply *reply)
+static int reply_text(struct mlc_ctx *ctx, const struct mlc_str *shown, struct http_reply *reply)
 {
+        const char *copy = mlc_arena_strndup(&ctx->arena, shown->data, shown->len, &ctx->err);
+
+        if (copy == NULL)
+                return ctx->err.code;
+        reply_shown(reply, copy, shown->len);
+        return 0;
+}
+
+/* A version that is not in the log yet will look different without any change of it. */
+static int read_shown(struct mlc_ctx *ctx, const struct api_version_get_req *req, const char *key,
+                      struct http_reply *reply)
+{
+        _cleanup_(mlc_str_done) struct mlc_str text;
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         struct registry_version_row v;
+        uint64_t epoch = epoch_now(ctx->app->changes);
         int r;
 
+        mlc_str_init(&text, REGISTRY_DOC_MAX);
         r = find(ctx, &tx, req->path.namespace, req->path.model, req->path.version, &v);
         if (r < 0)
                 return r;
-        return reply_version(ctx, &tx, &v, reply);
+        r = show(ctx, &tx, &v, &text);
+        if (r < 0)
+                return r;
+        if (v.leaf_index >= 0)
+                cache_put(ctx->app->registry->shown, key,
+                          &(struct cache_value){text.data, text.len, epoch});
+        return reply_text(ctx, &text, reply);
+}
+
+int api_version_get(struct mlc_ctx *ctx, const struct api_version_get_req *req,
+                    struct http_reply *reply)
+{
+        const char *key = ctx_printf(ctx, "%s/%s:%s", req->path.namespace, req->path.model,
+                                     req->path.version);
+        void *shown;
+        size_t len;
+        int r;
+
+        if (key == NULL)
+                return ctx->err.code;
+        r = cache_get(ctx, ctx->app->registry->shown, key, &shown, &len);
+        if (r < 0)
+                return r;
+        if (shown == NULL)
+                return read_shown(ctx, req, key, reply);
+        reply_shown(reply, shown, len);
+        return 0;
 }
 
 int api_version_commit_get(struct mlc_ctx *ctx, const struct api_version_commit_get_req *req,
@@ -376,11 +429,13 @@ int api_version_create(struct mlc_ctx *ctx, const struct api_version_create_req 
 int api_version_status_set(struct mlc_ctx *ctx, const struct api_version_status_set_req *req,
                            struct http_reply *reply)
 {
+        _cleanup_(mlc_str_done) struct mlc_str text;
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         struct registry_version_row v;
         struct registry_name name;
         int r;
 
+        mlc_str_init(&text, REGISTRY_DOC_MAX);
         r = registry_name_make(ctx, req->path.namespace, req->path.model, &name);
         if (r < 0)
                 return r;
@@ -391,7 +446,10 @@ int api_version_status_set(struct mlc_ctx *ctx, const struct api_version_status_
         r = find(ctx, &tx, name.ns, name.model, req->path.version, &v);
         if (r < 0)
                 return r;
-        return reply_version(ctx, &tx, &v, reply);
+        r = show(ctx, &tx, &v, &text);
+        if (r < 0)
+                return r;
+        return reply_text(ctx, &text, reply);
 }
 
 /* --- filters --- */

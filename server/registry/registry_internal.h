@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "cache/cache.h"
 #include "codec/manifest.h"
 #include "db/db.h"
 #include "git/git.h"
@@ -14,6 +15,11 @@
 #define REGISTRY_PAGE_DEFAULT 100
 #define REGISTRY_NUMBER_NONE 0
 #define REGISTRY_DOC_MAX (16u << 20) /* bytes of a rendered version */
+
+/* Versions as they were shown, under "NS/MODEL:REFERENCE": the ETag, then the JSON. */
+struct registry {
+        struct cache *shown;
+};
 
 struct registry_name {
         const char *ns, *model;
