@@ -19,6 +19,7 @@
 #include "cache/cache.h"
 #include "db/cluster.h"
 #include "db/db.h"
+#include "gate/gate.h"
 #include "http/server.h"
 #include "registry/registry.h"
 #include "store/store.h"
@@ -142,6 +143,7 @@ static int add_sources(struct app *app, struct mlc_err *err)
         (void)err;
         audit_add_sources(app, AUTH_SOURCES, AUTH_N_SOURCES);
         audit_add_sources(app, registry_audit_sources, ARRAY_LEN(registry_audit_sources));
+        audit_add_sources(app, gate_audit_sources, GATE_N_SOURCES);
         return 0;
 }
 
@@ -215,6 +217,7 @@ static const struct module MODULES[] = {
         {"store", store_start, store_stop, FOR_ALL},
         {"sweep", store_sweep_start, NULL, FOR_SERVE},
         {"repositories", registry_repair, NULL, FOR_SERVE},
+        {"documents", gate_repair, NULL, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},
         {"hooks", start_hooks, NULL, FOR_SERVE},

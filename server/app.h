@@ -9,6 +9,7 @@
 struct app;
 struct mlc_ctx;
 struct metrics_out;
+struct gate_hooks;
 
 #define APP_HOOKS_MAX 16
 
@@ -56,6 +57,7 @@ struct app {
         struct registry *registry;
         struct work *work; /* leader lock, timers, LISTEN */
         struct http *http;
+        const struct gate_hooks *gate_hooks; /* see gate/gate.h; NULL: none */
         struct app_hooks hooks;
 };
 

@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "config.h"
 #include "ctx.h"
+#include "gate/gate.h"
 #include "registry/registry.h"
 #include "store/store.h"
 
@@ -72,14 +73,17 @@ static int run_admin_token(const struct app_config *config, const struct config_
 
 static int rebuild_git(struct mlc_ctx *ctx)
 {
-        int64_t models = 0, versions = 0;
+        int64_t models = 0, versions = 0, documents = 0;
         int r = app_alone(ctx->app, &ctx->err);
 
         if (r == 0)
                 r = registry_rebuild_git(ctx, &models, &versions);
         if (r == 0)
-                (void)printf("{\"models\":%" PRId64 ",\"versions\":%" PRId64 "}\n", models,
-                             versions);
+                r = gate_rebuild_git(ctx, &documents);
+        if (r == 0)
+                (void)printf("{\"models\":%" PRId64 ",\"versions\":%" PRId64
+                             ",\"documents\":%" PRId64 "}\n",
+                             models, versions, documents);
         return r;
 }
 
@@ -112,8 +116,10 @@ static int print_verdict(json_t *verdict, int r)
 
 static int check(struct mlc_ctx *ctx)
 {
-        static const struct audit_check_part parts[] = {
-                {"people", auth_check}, {"blobs", check_store}, {"repositories", registry_check}};
+        static const struct audit_check_part parts[] = {{"people", auth_check},
+                                                        {"blobs", check_store},
+                                                        {"repositories", registry_check},
+                                                        {"documents", gate_check}};
         _cleanup_(json_decref_p) json_t *verdict = NULL;
         int r = audit_check(ctx, parts, ARRAY_LEN(parts), &verdict);
 

@@ -543,7 +543,8 @@ static int check_strangers(struct mlc_ctx *ctx, const struct check *c, const cha
                 int r;
 
                 if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-                    (ns == NULL && strcmp(e->d_name, "audit.git") == 0))
+                    (ns == NULL && (strcmp(e->d_name, "audit.git") == 0 ||
+                                    strcmp(e->d_name, "documents.git") == 0)))
                         continue;
                 if (ns == NULL) {
                         path = ctx_printf(ctx, "%s/%s", dir, e->d_name);
