@@ -18,7 +18,7 @@ from support.oci import Repository
 CONTRACT = Contract.load(pathlib.Path(__file__).resolve().parents[2] / "include" / "api")
 PROBLEM = CONTRACT.document["components"]["schemas"]["Problem"]
 OCI_ERRORS = CONTRACT.document["components"]["schemas"]["OciErrors"]
-ROLES = ("contributor", "operator", "auditor", "admin")
+ROLES = ("contributor", "evaluator", "operator", "auditor", "admin")
 OPERATIONS = [pytest.param(op, id=op.id) for op in CONTRACT.operations]
 
 
@@ -64,6 +64,9 @@ class World:
             "digest": self.blob,
             "upload": "00000000-0000-4000-8000-000000000000",
             "reference": "champion",
+            "evaluation": "sha256:" + "0" * 64,
+            "kind": "Policy",
+            "name": "none",
         }
 
     def state(self):

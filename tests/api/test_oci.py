@@ -39,7 +39,7 @@ def test_ping_asks_for_basic(server, admin):
 
 
 def test_a_role_is_needed_to_push(repo, user):
-    reader = Repository(user(f"evaluator@{repo.namespace}").http, repo.name)
+    reader = Repository(user(f"auditor@{repo.namespace}").http, repo.name)
     name = repo.push(b"for readers too")
     assert reader.get(name).content == b"for readers too"
     for reply in (reader.http.post(f"{repo.base}/blobs/uploads/"),

@@ -90,6 +90,9 @@ def bad_queries(schema):
             yield f"no integer: {text!r}", text
         yield "too small", str(schema["minimum"] - 1)
         yield "too large", str(schema["maximum"] + 1)
+    elif schema["type"] == "boolean":
+        for text in ("", "1", "0", "yes", "True", "truefalse", "null", "%20true"):
+            yield f"no boolean: {text!r}", text
     else:
         for what, text in bad_strings(schema):
             yield what, "".join(f"%{b:02x}" for b in text.encode())
