@@ -128,4 +128,7 @@ extern const struct cli_command CMD_MODEL[];
 extern const struct cli_command CMD_ALIAS[];
 extern const struct cli_command CMD_VERSION[];
 extern const struct cli_command CMD_DATASET[];
+extern const struct cli_command CMD_EVALUATE[];
+extern const struct cli_command CMD_APPLY[];
+extern const struct cli_command CMD_INIT[];
 extern const struct cli_command CMD_COMPLETION[];

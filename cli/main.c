@@ -149,6 +149,7 @@ static void locate_command(struct cli *cli, int argc, char **argv)
 
 static int read_args(struct cli *cli, int argc, char **argv)
 {
+        char file_option[] = "--file"; /* what -f is short for */
         bool only_positional = false;
         int r;
 
@@ -159,6 +160,12 @@ static int read_args(struct cli *cli, int argc, char **argv)
                 if (!only_positional && strcmp(argv[i], "--") == 0) {
                         only_positional = true;
                 } else if (!only_positional && strncmp(argv[i], "--", 2) == 0) {
+                        r = read_option(cli, argc, argv, &i);
+                        if (r < 0)
+                                return r;
+                } else if (!only_positional && strcmp(argv[i], "-f") == 0 &&
+                           known_option(cli, "file", 4) != NULL) {
+                        argv[i] = file_option;
                         r = read_option(cli, argc, argv, &i);
                         if (r < 0)
                                 return r;

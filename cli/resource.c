@@ -2,6 +2,7 @@
 #include "resource.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static void add_model(const struct mlc_ref *ref, struct mlc_str *ret)
@@ -44,6 +45,21 @@ int resource_version(struct cli *cli, const char *text, struct mlc_str *ret)
                 mlc_str_add(ret, "latest");
         }
         return 0;
+}
+
+void resource_version_name(const struct mlc_ref *ref, char ret[MLC_ALIAS_MAX + 1])
+{
+        char digest[MLC_DIGEST_STR];
+
+        if (ref->kind == MLC_REF_VERSION)
+                (void)snprintf(ret, MLC_ALIAS_MAX + 1, "%" PRIu64, ref->version);
+        else if (ref->kind == MLC_REF_ALIAS)
+                (void)snprintf(ret, MLC_ALIAS_MAX + 1, "%s", ref->alias);
+        else if (ref->kind == MLC_REF_DIGEST) {
+                mlc_digest_format(&ref->digest, digest);
+                (void)snprintf(ret, MLC_ALIAS_MAX + 1, "%s", digest);
+        } else
+                (void)snprintf(ret, MLC_ALIAS_MAX + 1, "latest");
 }
 
 int resource_alias(struct cli *cli, const char *text, struct mlc_str *ret)

@@ -11,6 +11,8 @@
 int resource_model(struct cli *cli, const char *model, struct mlc_str *ret) MLC_CHECK;
 /* The path of the version that a REF names: "…/versions/3", "…/versions/latest", … */
 int resource_version(struct cli *cli, const char *ref, struct mlc_str *ret) MLC_CHECK;
+/* How bodies name the version of a REF: "3", "latest", "champion", "sha256:…". */
+void resource_version_name(const struct mlc_ref *ref, char ret[MLC_ALIAS_MAX + 1]);
 /* The path of an alias, from "NS/MODEL:ALIAS". */
 int resource_alias(struct cli *cli, const char *ref, struct mlc_str *ret) MLC_CHECK;
 /* "?name=value" or "&name=value"; nothing when value is NULL. */

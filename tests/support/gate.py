@@ -1,62 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents and evaluations as the tests write them."""
-import itertools
+"""A model with versions, evaluations and policies, for tests of what judges them."""
+import datetime
 import json
-import os
 
-from . import oci
+CODE = "https://git.example/fraud@" + "0123456789abcdef0123456789abcdef01234567"
+CARD = "# Scorer\n\n## Intended use\nCard fraud.\n\n## Limitations\nNone known.\n"
+DATASET = "fraud/holdout@sha256:" + "ab" * 32
 
-_names = itertools.count(1)
-HOLDOUT = "fraud/holdout@sha256:" + "5" * 64
-
-
-def fresh(prefix):
-    """A name that no other test uses."""
-    return f"{prefix}-{os.getpid()}-{next(_names)}"
-
-
-def apply(http, yaml, status=200, **query):
-    reply = http.post("/api/v1/documents", data=yaml.encode(), params=query,
-                      headers={"Content-Type": "text/yaml"})
-    assert reply.status_code == status, reply.text
-    return reply.json()
-
-
-def policy(name, checks="[]", approvals="[]"):
-    return (f"apiVersion: mlctl/v1\nkind: Policy\nname: {name}\nchecks: {checks}\n"
-            f"approvals: {approvals}\n")
-
-
-def environment(name, more=""):
-    return f"apiVersion: mlctl/v1\nkind: Environment\nname: {name}\n{more}"
+ENVIRONMENT = """
+apiVersion: mlctl/v1
+kind: Environment
+name: {name}
+policy: {name}
+alias: {alias}
+"""
+POLICY = """
+---
+apiVersion: mlctl/v1
+kind: Policy
+name: {name}
+checks:
+  - {{id: accuracy, type: threshold, metric: accuracy, dataset: fraud/holdout, at_least: 0.90}}
+  - {{id: card, type: card, sections: [Intended use, Limitations]}}
+  - {{id: big, type: threshold, metric: accuracy, dataset: fraud/holdout, at_least: 0.999,
+     mode: observe}}
+{approvals}
+"""
 
 
-def evaluation(*metrics, dataset=HOLDOUT, **more):
-    return {"schema": "evaluation/v1", "dataset": dataset,
-            "evaluated_at": "2026-11-23T10:00:00Z", "metrics": list(metrics), **more}
+def documents(name="production", alias="champion", approvals=""):
+    """An environment and its policy; approvals is the YAML of that member."""
+    return ENVIRONMENT.format(name=name, alias=alias) + POLICY.format(name=name,
+                                                                      approvals=approvals)
 
 
-def metric(name, value, n, **more):
-    return {"name": name, "value": value, "n": n, **more}
+def evaluation(value, n=1000, dataset=DATASET, **more):
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"schema": "evaluation/v1", "dataset": dataset, "evaluated_at": now,
+            "metrics": [{"name": "accuracy", "value": value, "n": n}], **more}
 
 
-def evaluate(http, model, version, doc, examples=None, status=201):
-    """Submits it (a dict, or bytes), uploading the examples (bytes) first."""
-    query = {}
-    if examples is not None:
-        query["examples"] = oci.Repository(http, model).push(examples)
-    data = doc if isinstance(doc, bytes) else json.dumps(doc).encode()
-    reply = http.post(f"/api/v1/models/{model}/versions/{version}/evaluations", data=data,
-                      params=query, headers={"Content-Type": "application/json"})
-    assert reply.status_code == status, reply.text
-    return reply.json()
+def write_evaluation(path, value, n=1000, **more):
+    path.write_text(json.dumps(evaluation(value, n, **more)), encoding="utf-8")
+    return path
 
 
-def test_policy(http, model, version, env, status=200):
-    reply = http.post("/api/v1/policy-tests",
-                      json={"model": model, "version": str(version), "environment": env})
-    assert reply.status_code == status, reply.text
-    return reply.json()
+def write_examples(path, n, wrong):
+    """n examples of which the first `wrong` are answered wrongly."""
+    rows = [f"e{i},{i % 2},{i % 2 if i >= wrong else 1 - i % 2}" for i in range(n)]
+    path.write_text("id,label,prediction\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
 
 
-test_policy.__test__ = False
+def push(person, directory, content, model="fraud/scorer"):
+    """One more version; its REF."""
+    directory.mkdir(exist_ok=True)
+    (directory / "README.md").write_text(CARD, encoding="utf-8")
+    (directory / "weights.bin").write_text(content, encoding="utf-8")
+    return person.json("push", model, directory, "--code", CODE)["ref"]
