@@ -35,7 +35,7 @@ def quiet(server):
         url = address.read_text(encoding="ascii").strip()
         note = requests.get(f"{url}/log/checkpoint", timeout=5)
         return note.status_code == 200 and '"event":"log.leading"' in \
-            server.output().rpartition('"event":"server.ready"')[2]
+            server.output().rpartition('"event":"db.cluster_ready"')[2]
     except (OSError, requests.RequestException):
         return False
 
