@@ -81,6 +81,7 @@ def test_it_is_remembered(fresh_server, tmp_path):
     assert aliases[-1] == "other"
 
 
+@pytest.mark.threads
 def test_alias_status_and_new_versions(pair, tmp_path):
     """A change that one server acknowledged is in the next reply of the other."""
     person = invite(pair[0], tmp_path / "home", "pat", ["contributor@team"])
@@ -166,6 +167,7 @@ def test_rights_and_conditions(pair, tmp_path):
     assert person.http.get(path).status_code == 404
 
 
+@pytest.mark.threads
 def test_readers_beside_a_writer(pair, tmp_path):
     """Each reader sees the status that was acknowledged last, or a later one, never an older."""
     person = invite(pair[0], tmp_path / "home", "pat", ["contributor@team"])
