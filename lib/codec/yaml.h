@@ -38,7 +38,7 @@ struct mlc_yaml_pos {
 /* MLC_E_INVALID with "line L, column C: …" in the message; MLC_E_LIMIT beyond the limits. */
 int mlc_yaml_parse(const char *text, size_t len, struct mlc_arena *a, struct mlc_yaml *ret,
                    struct mlc_err *err) MLC_CHECK;
-void mlc_yaml_done(struct mlc_yaml *y); /* for _cleanup_, idempotent; the arena stays */
+void mlc_yaml_done(struct mlc_yaml *y); /* for _cleanup_, idempotent; before the arena is done */
 
 /* Where the value at a JSON pointer stands: a member at its key, an item at its own start. For a
  * pointer that leads nowhere, the place of the deepest thing on its way that exists. */

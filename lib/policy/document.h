@@ -59,7 +59,7 @@ struct mlc_documents {
  */
 int mlc_documents_parse(const char *text, size_t len, struct mlc_arena *a,
                         struct mlc_documents *ret, struct mlc_err *err) MLC_CHECK;
-void mlc_documents_done(struct mlc_documents *d); /* for _cleanup_, idempotent */
+void mlc_documents_done(struct mlc_documents *d); /* idempotent; before the arena is done */
 
 /* One document that is JSON already (in the form people write). *ret is the normalised form, the
  * caller's. err.field is the JSON pointer. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit/policy/support.h"
 
+#include <dirent.h>
+
+#include "base/str.h"
 #include "policy/document.h"
 
 #define HEAD "apiVersion: mlctl/v1\n"
@@ -290,6 +293,35 @@ static void several_documents_keep_their_source(void **state)
         mlc_arena_done(&a);
 }
 
+static void bad_samples_are_refused(void **state)
+{
+        DIR *dir = opendir(MLC_SOURCE_DIR "/tests/unit/policy/samples/invalid");
+        unsigned n = 0;
+
+        (void)state;
+        assert_non_null(dir);
+        for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+                struct mlc_documents d = {0};
+                struct mlc_err err = {0};
+                struct mlc_arena a;
+                char name[300];
+                size_t len;
+                _cleanup_(free_p) char *text = NULL;
+
+                if (!mlc_ends_with(e->d_name, ".yaml"))
+                        continue;
+                (void)snprintf(name, sizeof(name), "invalid/%s", e->d_name);
+                text = sample(name, &len);
+                mlc_arena_init(&a, 16u << 20);
+                if (mlc_documents_parse(text, len, &a, &d, &err) == 0)
+                        fail_msg("accepted: %s", name);
+                mlc_arena_done(&a);
+                n++;
+        }
+        (void)closedir(dir);
+        assert_true(n > 10);
+}
+
 static void limits_hold(void **state)
 {
         struct mlc_documents d = {0};
@@ -323,6 +355,7 @@ int main(void)
                 cmocka_unit_test(same_meaning_same_digest),
                 cmocka_unit_test(bad_documents_are_refused),
                 cmocka_unit_test(several_documents_keep_their_source),
+                cmocka_unit_test(bad_samples_are_refused),
                 cmocka_unit_test(limits_hold),
         };
 

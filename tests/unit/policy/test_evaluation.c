@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit/policy/support.h"
 
-#include <math.h>
+#include <dirent.h>
+
+#include "base/str.h"
 
 #include "crypto/hash.h"
 #include "policy/evaluation.h"
@@ -120,6 +122,37 @@ static void bad_evaluations_are_refused_by_pointer(void **state)
         }
 }
 
+static void bad_samples_are_refused(void **state)
+{
+        DIR *dir = opendir(MLC_SOURCE_DIR "/tests/unit/policy/samples/invalid");
+        unsigned n = 0;
+
+        (void)state;
+        assert_non_null(dir);
+        for (struct dirent *f = readdir(dir); f != NULL; f = readdir(dir)) {
+                _cleanup_(json_decref_p) json_t *doc = NULL;
+                _cleanup_(free_p) char *text = NULL;
+                struct mlc_evaluation e;
+                struct mlc_err err = {0};
+                struct mlc_arena a;
+                char name[300];
+                size_t len;
+
+                if (!mlc_ends_with(f->d_name, ".json"))
+                        continue;
+                (void)snprintf(name, sizeof(name), "invalid/%s", f->d_name);
+                text = sample(name, &len);
+                mlc_arena_init(&a, 4u << 20);
+                if (mlc_evaluation_parse(text, len, &a, &doc, &e, &err) == 0)
+                        fail_msg("accepted: %s", name);
+                assert_true(err.field[0] == '/');
+                mlc_arena_done(&a);
+                n++;
+        }
+        (void)closedir(dir);
+        assert_true(n > 5);
+}
+
 static void the_id_is_over_the_record(void **state)
 {
         struct mlc_digest m = {{1}}, s = {{2}}, x = {{3}}, got, want;
@@ -162,6 +195,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_sample_is_read),
                 cmocka_unit_test(bad_evaluations_are_refused_by_pointer),
+                cmocka_unit_test(bad_samples_are_refused),
                 cmocka_unit_test(the_id_is_over_the_record),
                 cmocka_unit_test(slices_are_compared),
         };
