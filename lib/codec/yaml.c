@@ -498,9 +498,12 @@ static int documents(struct yaml *y, const char *text, size_t len, struct mlc_ya
         return 0;
 }
 
+/* A quote doubled twice in a row makes libfyaml 0.7.12 leak memory as large as the text. */
+#define QUOTES_MAX 3
+
 static int check_text(const char *text, size_t len, struct mlc_err *err)
 {
-        unsigned line = 1, column = 1;
+        unsigned line = 1, column = 1, quotes = 0;
 
         if (len > MLC_YAML_MAX)
                 return mlc_fail(err, MLC_E_LIMIT, "the text has more than %zu bytes", MLC_YAML_MAX);
@@ -520,6 +523,12 @@ static int check_text(const char *text, size_t len, struct mlc_err *err)
                         return mlc_fail(err, MLC_E_INVALID,
                                         "line %u, column 1: directives (%%…) are not accepted",
                                         line);
+                quotes = c == '\'' ? quotes + 1 : 0;
+                if (quotes > QUOTES_MAX)
+                        return mlc_fail(err, MLC_E_INVALID,
+                                        "line %u, column %u: more than %d single quotes in a row: "
+                                        "write the text in double quotes",
+                                        line, column, QUOTES_MAX);
                 column = c == '\n' ? 1 : column + 1;
                 line += c == '\n';
                 i += n;

@@ -234,6 +234,7 @@ static const struct {
         {HEAD "kind: Group\nname: g\nmembers: [group:h]\n", "line 4, column 11: ", "user:NAME"},
         {POL "---\n" POL, "line 7, column 1: ", "twice"},
         {POL "name: q\n", "line 4, column 1: ", "twice"},
+        {POL "labels: ''''\n", "line 4, column 12: ", "in double quotes"},
         {POL "checks: \"\\u202e\"\n", "line 4, column 1: ", "list"},
         {HEAD "kind: Group\nname: g\nmembers: [\"user:a\\u202eb\"]\n",
          "line 4, column 11: ", "invisible"},
