@@ -58,10 +58,27 @@ struct mlc_policy_examples {
 };
 
 /*
- * bundle (schema bundle/v1) → verdict (verdict/v1); docs/policies.md shows both. A bundle that is
- * not one: MLC_E_INVALID with the pointer. What cannot be computed (examples that cannot be opened
- * or are others than their digest says) is a check with the verdict "error", not a failure of the
- * call. examples may be NULL: then checks that need them are errors. *ret_verdict is the caller's.
+ * bundle → verdict.
+ * bundle {"schema":"bundle/v1","now":RFC 3339,"version":{"model","version","digest","author",
+ *   "pushed","status","lineage","card":TEXT|null,"metadata":{safety, imports, files, …}},
+ *   "environment":normalised,"environment_digest","policy":effective,"policy_digest",
+ *   "documents":[{"kind","name","digest"}],"evaluations":[RECORD…],"champion":null|{"version",
+ *   "digest","evaluations":[RECORD…]},"judged_on":{DATASET:count},"after":[{"environment",
+ *   "live_for_ms":int|null}]}
+ * RECORD {"id","manifest","submitted","examples"|null,"withdrawn":bool,"at":RFC 3339 received,
+ *   "document":evaluation,"recomputed":[{"name","slice"|null,"value":decimal,"n"}]}
+ * verdict {"schema":"verdict/v1","verdict","model","version","digest","environment",
+ *   "environment_digest","policy_digest","champion":digest|null (when a check compares),
+ *   "evidence":[ids, sorted],"now","checks":[{"id","layer","type","mode","verdict","observed",
+ *   "required","interval":[lo,hi]|null,"n","n_needed","statistic","reason","conflict",
+ *   "judged_on"}]}; error > fail > inconclusive > pass over the checks with mode enforce.
+ * Verified here: ids of records against what they name, their manifest against the version's or
+ * the champion's digest, policy_digest. Not here: `document` against `submitted` and `recomputed`
+ * against the examples (whoever has those bytes does), environment_digest.
+ * A bundle that is not one: MLC_E_INVALID (or MLC_E_VERIFY) with the pointer. What cannot be
+ * computed (examples that cannot be opened or are others than their digest says) is a check with
+ * the verdict "error", not a failure of the call. examples may be NULL: then checks that need them
+ * are errors. *ret_verdict is the caller's.
  */
 int mlc_policy_judge(const json_t *bundle, const struct mlc_policy_examples *examples,
                      json_t **ret_verdict, struct mlc_err *err) MLC_CHECK;

@@ -8,7 +8,7 @@ import pytest
 from support.server import ROOT, build_directory
 
 RUN = ROOT / "tests" / "bench" / "run"
-NAMES = ["push", "pull", "audited-writes", "verify", "read"]
+NAMES = ["push", "pull", "audited-writes", "verify", "read", "verdict"]
 
 
 def run(*args, status=0):
