@@ -218,7 +218,7 @@ static int skip_scalar(struct scan *s)
 {
         static const char *const WORDS[] = {"true", "false", "null"};
         struct slice ignored;
-        size_t start = s->at;
+        size_t start;
 
         if (peek(s) == '"')
                 return string(s, &ignored);
