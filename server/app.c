@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "approval/approval.h"
 #include "audit/audit.h"
 #include "auth/auth.h"
 #include "base/cleanup.h"
@@ -21,6 +22,7 @@
 #include "db/db.h"
 #include "gate/gate.h"
 #include "http/server.h"
+#include "promotion/promotion.h"
 #include "registry/registry.h"
 #include "store/store.h"
 #include "work/work.h"
@@ -144,6 +146,28 @@ static int add_sources(struct app *app, struct mlc_err *err)
         audit_add_sources(app, AUTH_SOURCES, AUTH_N_SOURCES);
         audit_add_sources(app, registry_audit_sources, ARRAY_LEN(registry_audit_sources));
         audit_add_sources(app, gate_audit_sources, GATE_N_SOURCES);
+        audit_add_sources(app, approval_audit_sources, APPROVAL_N_SOURCES);
+        audit_add_sources(app, promotion_audit_sources, PROMOTION_N_SOURCES);
+        return 0;
+}
+
+/* What a bundle asks about what is live, and who is told of what changes. */
+static int join_gate(struct app *app, struct mlc_err *err)
+{
+        static const struct gate_hooks hooks = {.live = promotion_live,
+                                                .change_open = approval_change_open,
+                                                .changed = promotion_changed};
+
+        (void)err;
+        gate_set_hooks(app, &hooks);
+        return 0;
+}
+
+static int add_promotions(struct app *app, struct mlc_err *err)
+{
+        (void)err;
+        approval_start(app);
+        promotion_start(app);
         return 0;
 }
 
@@ -213,11 +237,13 @@ static const struct module MODULES[] = {
         {"log", audit_open, audit_close, FOR_SERVE},
         {"log", audit_attach, audit_close, FOR_OTHERS},
         {"sources", add_sources, NULL, FOR_ALL},
+        {"gate", join_gate, NULL, FOR_ALL},
         {"admin", start_admin, NULL, FOR_SERVE},
         {"store", store_start, store_stop, FOR_ALL},
         {"sweep", store_sweep_start, NULL, FOR_SERVE},
         {"repositories", registry_repair, NULL, FOR_SERVE},
         {"documents", gate_repair, NULL, FOR_SERVE},
+        {"promotions", add_promotions, NULL, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},
         {"hooks", start_hooks, NULL, FOR_SERVE},

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "app.h"
+#include "approval/approval.h"
 #include "audit/audit.h"
 #include "auth/auth.h"
 #include "backup.h"
@@ -13,6 +14,7 @@
 #include "config.h"
 #include "ctx.h"
 #include "gate/gate.h"
+#include "promotion/promotion.h"
 #include "registry/registry.h"
 #include "store/store.h"
 
@@ -116,10 +118,10 @@ static int print_verdict(json_t *verdict, int r)
 
 static int check(struct mlc_ctx *ctx)
 {
-        static const struct audit_check_part parts[] = {{"people", auth_check},
-                                                        {"blobs", check_store},
-                                                        {"repositories", registry_check},
-                                                        {"documents", gate_check}};
+        static const struct audit_check_part parts[] = {
+                {"people", auth_check},           {"blobs", check_store},
+                {"repositories", registry_check}, {"documents", gate_check},
+                {"approvals", approval_check},    {"promotions", promotion_check}};
         _cleanup_(json_decref_p) json_t *verdict = NULL;
         int r = audit_check(ctx, parts, ARRAY_LEN(parts), &verdict);
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "gen/registry.sql.h"
 #include "http/http.h"
+#include "promotion/promotion.h"
 #include "registry/registry_internal.h"
 #include "store/store.h"
 
@@ -348,6 +349,9 @@ int registry_version_create(struct mlc_ctx *ctx, const struct registry_name *nam
         if (r < 0)
                 return r;
         if (in->alias != NULL) {
+                r = promotion_alias_free(ctx, &tx, in->alias);
+                if (r < 0)
+                        return r;
                 r = registry_alias_set_tx(
                         ctx, &tx,
                         &(struct registry_alias_in){name, in->alias, out.number, REGISTRY_IF_ANY},

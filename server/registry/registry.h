@@ -10,6 +10,7 @@
 #include "codec/json.h"
 #include "codec/ref.h"
 #include "ctx.h"
+#include "db/db.h"
 
 /*
  * Models, versions, aliases, and the manifests behind them. A version is a manifest with a number;
@@ -71,6 +72,11 @@ int registry_tags(struct mlc_ctx *ctx, const char *ns, const char *model, const 
  * none. */
 int registry_referrers(struct mlc_ctx *ctx, const char *ns, const char *model, const char *digest,
                        const char *artifact_type, json_t **ret) MLC_CHECK;
+
+/* Makes the alias or moves it, in the caller's transaction, with its leaf: for what moves it by
+ * itself. MLC_E_NOT_FOUND and MLC_E_CONFLICT as for people, whose way asks promotion_alias_free. */
+int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                        const char *alias, int64_t number) MLC_CHECK;
 
 /* For replay: the states of the kinds model, version and alias. */
 extern const struct audit_source registry_audit_sources[3];

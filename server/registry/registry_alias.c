@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "gen/registry.sql.h"
 #include "http/http.h"
+#include "promotion/promotion.h"
 #include "registry/registry_internal.h"
 
 static json_t *state_json(const struct registry_name *name, const char *alias,
@@ -184,6 +185,8 @@ int registry_alias_set(struct mlc_ctx *ctx, const struct registry_name *name, co
         int r;
 
         r = db_tx_begin(ctx, &tx);
+        if (r == 0)
+                r = promotion_alias_free(ctx, &tx, alias);
         if (r < 0)
                 return r;
         r = registry_alias_set_tx(
@@ -199,6 +202,20 @@ int registry_alias_set(struct mlc_ctx *ctx, const struct registry_name *name, co
         return 0;
 }
 
+int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                        const char *alias, int64_t number)
+{
+        struct registry_alias_state before, now;
+        struct registry_name name;
+        int r = registry_name_make(ctx, ns, model, &name);
+
+        if (r < 0)
+                return r;
+        return registry_alias_set_tx(
+                ctx, tx, &(struct registry_alias_in){&name, alias, number, REGISTRY_IF_ANY},
+                &before, &now);
+}
+
 int registry_alias_delete(struct mlc_ctx *ctx, const struct registry_name *name, const char *alias)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
@@ -207,6 +224,8 @@ int registry_alias_delete(struct mlc_ctx *ctx, const struct registry_name *name,
         int r;
 
         r = db_tx_begin(ctx, &tx);
+        if (r == 0)
+                r = promotion_alias_free(ctx, &tx, alias);
         if (r < 0)
                 return r;
         r = registry_db_model_find(ctx, &tx, name, &c.model_id, &versions);

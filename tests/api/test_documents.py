@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from support.gate import apply, environment, fresh, policy
+from support.judged import apply, environment, fresh, policy
 from support.server import Directories, Server, build_directory
 
 from .test_registry import git, snapshot

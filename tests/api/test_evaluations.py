@@ -10,8 +10,8 @@ import time
 import pytest
 
 
-from support.gate import (HOLDOUT, apply, environment, evaluate, evaluation, fresh, metric, policy,
-                          test_policy)
+from support.judged import (HOLDOUT, apply, environment, evaluate, evaluation, fresh, metric,
+                            policy, test_policy)
 from support.server import Directories, Server, build_directory
 from support.cli import invite
 

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gen/promotion.sql.h"
+#include "promotion/promotion_internal.h"
+#include "registry/registry.h"
+
+int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion_switch *s)
+{
+        const char *alias = json_string_value(json_object_get(s->environment, "alias"));
+        const char *id = ctx_printf(ctx, "%s/%s", s->environment_name, s->model);
+        _cleanup_(json_decref_p) json_t *before = NULL;
+        char at[MLC_TIME_MAX];
+        int r;
+
+        if (id == NULL)
+                return ctx->err.code;
+        mlc_time_format(s->at_ms, at);
+        r = promotion_state(ctx, tx, "live", id, &before);
+        if (r == 0)
+                r = db_run(tx, SQL_PROMOTION_LIVE_SET, NULL, DB_TEXT(s->environment_name),
+                           DB_TEXT(s->model), DB_INT(s->version), DB_TEXT(s->digest),
+                           DB_TEXT(s->promotion), DB_TEXT(at));
+        if (r == 0)
+                r = promotion_record(ctx, tx,
+                                     &(struct promotion_event){.action = "live.set",
+                                                               .kind = "live",
+                                                               .id = id,
+                                                               .model = s->model,
+                                                               .before = before},
+                                     NULL);
+        if (r == 0 && alias != NULL)
+                r = registry_alias_move(ctx, tx, s->ns, s->name, alias, s->version);
+        if (r < 0)
+                return r;
+        return db_run(tx, SQL_PROMOTION_STALE_MODEL, NULL, DB_TEXT(s->model),
+                      DB_TEXT(s->promotion));
+}
+
+/* What is live until now becomes `replaced`. */
+static int replace(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion *p)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct promotion old;
+        int r = db_run(tx, SQL_PROMOTION_LIVE_GET, &rows, DB_TEXT(p->environment),
+                       DB_TEXT(p->model));
+
+        if (r < 0 || rows.n == 0)
+                return r;
+        r = promotion_load(ctx, tx, db_text(&rows, 0, 2), true, &old);
+        return r < 0 ? r : promotion_move(ctx, tx, &old, "replaced", NULL);
+}
+
+static int go_live(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL;
+        _cleanup_(json_decref_p) json_t *detail = NULL;
+        int64_t now = mlc_now_ms();
+        char at[MLC_TIME_MAX];
+        int r = promotion_environment(ctx, tx, p->environment, &environment);
+
+        if (r == 0)
+                r = replace(ctx, tx, p);
+        if (r < 0)
+                return r;
+        mlc_time_format(now, at);
+        detail = json_pack("{s:s}", "at", at);
+        r = promotion_move(ctx, tx, p, "live", detail);
+        if (r < 0)
+                return r;
+        return promotion_switch(ctx, tx,
+                                &(struct promotion_switch){.environment = environment,
+                                                           .environment_name = p->environment,
+                                                           .model = p->model,
+                                                           .ns = p->ns,
+                                                           .name = p->name,
+                                                           .version = p->version,
+                                                           .digest = p->digest,
+                                                           .promotion = p->id,
+                                                           .at_ms = now});
+}
+
+/* Locks in the order that everybody takes them: documents, version, model, promotion. */
+static int hold(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct promotion *ret)
+{
+        struct promotion_version v;
+        struct mlc_ref model = {0};
+        struct promotion p;
+        char number[24];
+        int r = db_run0(tx, SQL_PROMOTION_NEWS_SHARE, NULL);
+
+        if (r == 0)
+                r = promotion_load(ctx, tx, id, false, &p);
+        if (r == 0)
+                r = promotion_model(ctx, "/model", p.model, &model);
+        if (r < 0)
+                return r;
+        (void)snprintf(number, sizeof(number), "%" PRId64, p.version);
+        r = promotion_version_find(ctx, tx, &model, number, &v);
+        if (r == 0)
+                r = db_run(tx, SQL_PROMOTION_MODEL_LOCK, NULL, DB_TEXT(p.model));
+        return r < 0 ? r : promotion_load(ctx, tx, id, true, ret);
+}
+
+/* Digests, champion and signatures bind until this moment: all is asked once more. */
+static int effect(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct promotion_id *which = userdata;
+        _cleanup_(json_decref_p) json_t *rules_json = NULL;
+        struct approval_rules rules;
+        struct mlc_approval_count count = {0};
+        struct promotion p;
+        bool same = false;
+        int r = hold(ctx, tx, which->id, &p);
+
+        if (r < 0 || !mlc_streq(p.state, "approved") || p.expired ||
+            mlc_streq(p.version_status, "withdrawn"))
+                return r;
+        r = promotion_holds(ctx, tx, &p, &same);
+        if (r < 0)
+                return r;
+        if (!same)
+                return promotion_again(ctx, tx, &p, "what was judged has changed");
+        r = promotion_rules(ctx, tx, &p, &rules_json, &rules);
+        if (r == 0)
+                r = approval_count(ctx, tx, &rules, &count);
+        if (r < 0)
+                return r;
+        if (!count.satisfied)
+                return promotion_again(ctx, tx, &p, "an approval holds no longer");
+        return go_live(ctx, tx, &p);
+}
+
+int promotion_effect(struct mlc_ctx *ctx, const char *id)
+{
+        return db_tx_retry(ctx, effect, &(struct promotion_id){id});
+}
+
+/* --- the leader's task --- */
+
+static int held_again(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct promotion_id *which = userdata;
+        struct promotion p;
+        int r = promotion_load(ctx, tx, which->id, true, &p);
+
+        if (r < 0 || !mlc_streq(p.state, "held"))
+                return r;
+        return promotion_again(ctx, tx, &p, p.stale ? "something arrived" : "its moment came");
+}
+
+static int expire(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct promotion_id *which = userdata;
+        struct promotion p;
+        int r = promotion_load(ctx, tx, which->id, true, &p);
+
+        if (r < 0 || !promotion_is_open(p.state) || !p.expired)
+                return r;
+        return promotion_move(ctx, tx, &p, "expired", NULL);
+}
+
+static int withdraw(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct promotion_id *which = userdata;
+        _cleanup_(json_decref_p) json_t *detail =
+                json_pack("{s:s}", "why", "the version was withdrawn");
+        struct promotion p;
+        int r = promotion_load(ctx, tx, which->id, true, &p);
+
+        if (r < 0 || !promotion_is_open(p.state) || !mlc_streq(p.version_status, "withdrawn"))
+                return r;
+        return promotion_move(ctx, tx, &p, "cancelled", detail);
+}
+
+static int step_one(struct mlc_ctx *ctx, const char *id, const char *what)
+{
+        if (mlc_streq(what, "withdraw"))
+                return db_tx_retry(ctx, withdraw, &(struct promotion_id){id});
+        if (mlc_streq(what, "expire"))
+                return db_tx_retry(ctx, expire, &(struct promotion_id){id});
+        if (mlc_streq(what, "evaluate"))
+                return db_tx_retry(ctx, held_again, &(struct promotion_id){id});
+        if (mlc_streq(what, "compare"))
+                return promotion_compare(ctx, id);
+        return promotion_effect(ctx, id);
+}
+
+int promotion_step(struct mlc_ctx *ctx)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct db_tx tx = {0};
+        int r = db_tx_begin_read(ctx, &tx);
+
+        if (r == 0)
+                r = db_run(&tx, SQL_PROMOTION_DUE, &rows, DB_INT(audit_published_size(ctx->app)));
+        db_tx_done(&tx);
+        for (int i = 0; r == 0 && i < rows.n; i++) {
+                _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
+
+                mlc_ctx_init(&one, ctx->app, PROMOTION_TASK, PROMOTION_JOB_ARENA, 30000);
+                if (step_one(&one, db_text(&rows, i, 0), db_text(&rows, i, 1)) < 0)
+                        mlc_log_err(MLC_LOG_ERROR, one.trace, "promotion.step_failed", &one.err);
+        }
+        return r;
+}
