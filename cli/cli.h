@@ -131,4 +131,6 @@ extern const struct cli_command CMD_DATASET[];
 extern const struct cli_command CMD_EVALUATE[];
 extern const struct cli_command CMD_APPLY[];
 extern const struct cli_command CMD_INIT[];
+extern const struct cli_command CMD_PROMOTE[];
+extern const struct cli_command CMD_APPROVE[];
 extern const struct cli_command CMD_COMPLETION[];

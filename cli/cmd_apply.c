@@ -201,7 +201,7 @@ static void print_approvals(struct cli *cli, const json_t *j)
                         out_text(name != NULL ? name : id != NULL ? id : "?");
                 }
                 (void)printf("%s\n", json_array_size(json_object_get(rule, "eligible")) == 0
-                                             ? " nobody: no person under this rule could sign"
+                                             ? " nobody: no one under this rule could sign"
                                              : "");
         }
 }

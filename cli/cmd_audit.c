@@ -11,6 +11,7 @@
 #include "codec/hex.h"
 #include "codec/utf8.h"
 #include "config.h"
+#include "export.h"
 #include "log.h"
 #include "trust.h"
 
@@ -389,9 +390,8 @@ static int run_verify(struct cli *cli)
         struct trust trust = {0};
         int r;
 
-        if (cli->n_args > 0)
-                return mlc_fail(&cli->err, MLC_E_NOT_SUPPORTED,
-                                "verifying an export is not supported yet; give --server or --log");
+        if (cli->n_args > 0 && (dir != NULL || cli_opt(cli, "server") != NULL))
+                return mlc_fail(&cli->err, MLC_E_USAGE, "give either an export, --server or --log");
         if (dir != NULL && cli_opt(cli, "server") != NULL)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "give either --server or --log");
         if (file != NULL) {
@@ -399,6 +399,8 @@ static int run_verify(struct cli *cli)
                 if (r < 0)
                         return r;
         }
+        if (cli->n_args > 0)
+                return export_verify(cli, cli->args[0], &trust);
         return dir != NULL ? verify_dir(cli, dir, &trust) : verify_server(cli, &trust);
 }
 
@@ -446,17 +448,29 @@ static const struct cli_option VERIFY_OPTIONS[] = {
         {0},
 };
 
+static const struct cli_option EXPORT_OPTIONS[] = {
+        {"promotion", "ID", "which promotion", false},
+        {0},
+};
+
 const struct cli_command CMD_AUDIT[] = {
         {"audit log", "", 0, 0, "entries of the audit log, the newest last", NULL, LOG_OPTIONS,
          run_log},
         {"audit show", "INDEX|HASH", 1, 1, "one entry, proven to be in the log", NULL, SHOW_OPTIONS,
          run_show},
-        {"audit verify", "", 0, 1, "verify all of the log, and the server's state against it",
+        {"audit export", "DIR", 1, 1, "what was judged, signed and logged of a promotion, as files",
+         "Signatures, statements, verdict, proofs and the version's commit, with the commands "
+         "that\n"
+         "check them without mlctl: ssh-keygen and git.",
+         EXPORT_OPTIONS, export_run},
+        {"audit verify", "[EXPORT-DIR]", 0, 1,
+         "verify all of the log, and the server's state against it",
          "Derives every hash, tile and root again, checks the signature by the pinned key (or "
          "that\n"
          "of --trust), that the log continues what was seen before, that every change starts from\n"
          "the state before it, and that users, roles, tokens, keys, versions, aliases and commits\n"
-         "are what the log says. Needs the role auditor. Exit 1 names the first wrong entry.",
+         "are what the log says. Needs the role auditor. Exit 1 names the first wrong entry.\n"
+         "With a directory from 'mlctl audit export': its signatures and proofs, offline.",
          VERIFY_OPTIONS, run_verify},
         {"audit trust", "", 0, 0, "print the pinned key and the last checkpoint, for --trust", NULL,
          NULL, run_trust},

@@ -84,15 +84,19 @@ static bool read_pin(const char *state_dir, const char *name, const char *origin
 
 int trust_by_pins(struct cli *cli, const char *dir, struct trust *ret)
 {
-        _cleanup_(close_dir) DIR *d = NULL;
-        _cleanup_(free_p) char *state_dir = NULL;
         char origin[MLC_KEY_NAME_MAX + 1];
-        struct dirent *e;
         int r = read_origin(cli, dir, origin);
 
-        if (r < 0)
-                return r;
-        r = config_state_dir(&state_dir, &cli->err);
+        return r < 0 ? r : trust_by_name(cli, origin, ret);
+}
+
+int trust_by_name(struct cli *cli, const char *origin, struct trust *ret)
+{
+        _cleanup_(close_dir) DIR *d = NULL;
+        _cleanup_(free_p) char *state_dir = NULL;
+        struct dirent *e;
+        int r = config_state_dir(&state_dir, &cli->err);
+
         if (r < 0)
                 return r;
         d = opendir(state_dir);

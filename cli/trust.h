@@ -18,3 +18,5 @@ struct trust {
 int trust_read(struct cli *cli, const char *file, struct trust *ret) MLC_CHECK;
 /* For a log in files without a trust file: the pin of the log that its checkpoint names. */
 int trust_by_pins(struct cli *cli, const char *dir, struct trust *ret) MLC_CHECK;
+/* The pin of the log of that name. */
+int trust_by_name(struct cli *cli, const char *origin, struct trust *ret) MLC_CHECK;

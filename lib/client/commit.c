@@ -122,6 +122,7 @@ struct entry {
 struct entries {
         struct entry *list;
         size_t n;
+        const struct mlc_commit_sink *sink; /* may be NULL */
 };
 
 static void entries_done(struct entries *e)
@@ -131,13 +132,21 @@ static void entries_done(struct entries *e)
         free(e->list);
 }
 
-static void add(struct entries *e, const char *path, const void *data, size_t len)
+static int hand_over(const struct entries *e, const char *type, const void *data, size_t len,
+                     struct mlc_err *err)
+{
+        return e->sink != NULL ? e->sink->object(e->sink->userdata, type, data, len, err) : 0;
+}
+
+static int add(struct entries *e, const char *path, const struct mlc_bytes *blob,
+               struct mlc_err *err)
 {
         e->list[e->n].path = strdup(path);
         if (e->list[e->n].path == NULL)
                 abort();
-        mlc_git_hash("blob", data, len, e->list[e->n].oid);
+        mlc_git_hash("blob", blob->data, blob->len, e->list[e->n].oid);
         e->n++;
+        return hand_over(e, "blob", blob->data, blob->len, err);
 }
 
 /* git refuses to check out such paths, so the server names their pointers by digest. */
@@ -169,8 +178,7 @@ static int add_pointer(struct entries *e, const struct mlc_descriptor *l, struct
         r = mlc_str_check(&path, err);
         if (r < 0)
                 return r;
-        add(e, mlc_str_cstr(&path), mlc_str_cstr(&text), text.len);
-        return 0;
+        return add(e, mlc_str_cstr(&path), &(struct mlc_bytes){mlc_str_cstr(&text), text.len}, err);
 }
 
 static int by_path(const void *a, const void *b)
@@ -234,7 +242,7 @@ static int hash_tree(const struct subtree *t, unsigned char ret[MLC_GIT_OID_LEN]
         if (r < 0)
                 return r;
         mlc_git_hash("tree", mlc_str_cstr(&tree), tree.len, ret);
-        return 0;
+        return hand_over(t->e, "tree", mlc_str_cstr(&tree), tree.len, err);
 }
 
 bool mlc_commit_card_counts(const struct mlc_bytes *card)
@@ -243,32 +251,46 @@ bool mlc_commit_card_counts(const struct mlc_bytes *card)
                mlc_utf8_valid(card->data, card->len) && memchr(card->data, '\0', card->len) == NULL;
 }
 
-int mlc_commit_tree(const struct mlc_bytes *manifest, const struct mlc_manifest *parsed,
-                    const struct mlc_bytes *card, char ret[MLC_COMMIT_OID_STR], struct mlc_err *err)
+/* What stands beside the layers. */
+static int add_own(struct entries *e, const struct mlc_bytes *manifest,
+                   const struct mlc_manifest *parsed, const struct mlc_bytes *card,
+                   struct mlc_err *err)
 {
-        _cleanup_(entries_done) struct entries e = {0};
+        const struct mlc_bytes attributes = {ATTRIBUTES, strlen(ATTRIBUTES)};
         _cleanup_(mlc_str_done) struct mlc_str lineage;
+        int r;
+
+        mlc_str_init(&lineage, (size_t)1 << 20);
+        r = mlc_lineage_format(&parsed->lineage, &lineage, err);
+        if (r == 0)
+                r = add(e, ".gitattributes", &attributes, err);
+        if (r == 0)
+                r = add(e, "lineage.json", &(struct mlc_bytes){mlc_str_cstr(&lineage), lineage.len},
+                        err);
+        if (r == 0)
+                r = add(e, "manifest.json", manifest, err);
+        if (r == 0 && mlc_commit_card_counts(card))
+                r = add(e, MLC_COMMIT_CARD, card, err);
+        return r;
+}
+
+int mlc_commit_tree_write(const struct mlc_bytes *manifest, const struct mlc_manifest *parsed,
+                          const struct mlc_bytes *card, const struct mlc_commit_sink *sink,
+                          char ret[MLC_COMMIT_OID_STR], struct mlc_err *err)
+{
+        _cleanup_(entries_done) struct entries e = {.sink = sink};
         unsigned char oid[MLC_GIT_OID_LEN];
         struct subtree all = {.e = &e};
         int r;
 
-        mlc_str_init(&lineage, (size_t)1 << 20);
         e.list = calloc(parsed->n_layers + 4, sizeof(*e.list));
         if (e.list == NULL)
                 abort();
-        r = mlc_lineage_format(&parsed->lineage, &lineage, err);
+        r = add_own(&e, manifest, parsed, card, err);
+        for (size_t i = 0; r == 0 && i < parsed->n_layers; i++)
+                r = add_pointer(&e, &parsed->layers[i], err);
         if (r < 0)
                 return r;
-        add(&e, ".gitattributes", ATTRIBUTES, strlen(ATTRIBUTES));
-        add(&e, "lineage.json", mlc_str_cstr(&lineage), lineage.len);
-        add(&e, "manifest.json", manifest->data, manifest->len);
-        if (mlc_commit_card_counts(card))
-                add(&e, MLC_COMMIT_CARD, card->data, card->len);
-        for (size_t i = 0; i < parsed->n_layers; i++) {
-                r = add_pointer(&e, &parsed->layers[i], err);
-                if (r < 0)
-                        return r;
-        }
         sort(&e);
         all.to = e.n;
         r = hash_tree(&all, oid, err);
@@ -276,4 +298,10 @@ int mlc_commit_tree(const struct mlc_bytes *manifest, const struct mlc_manifest 
                 return r;
         mlc_hex_encode(oid, sizeof(oid), ret);
         return 0;
+}
+
+int mlc_commit_tree(const struct mlc_bytes *manifest, const struct mlc_manifest *parsed,
+                    const struct mlc_bytes *card, char ret[MLC_COMMIT_OID_STR], struct mlc_err *err)
+{
+        return mlc_commit_tree_write(manifest, parsed, card, NULL, ret, err);
 }

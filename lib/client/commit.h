@@ -40,5 +40,15 @@ struct mlc_bytes {
 int mlc_commit_tree(const struct mlc_bytes *manifest, const struct mlc_manifest *parsed,
                     const struct mlc_bytes *card, char ret[MLC_COMMIT_OID_STR],
                     struct mlc_err *err) MLC_CHECK;
+/* Takes the objects of that tree, blobs before the trees that name them; a tree last. */
+struct mlc_commit_sink {
+        int (*object)(void *userdata, const char *type, const void *data, size_t len,
+                      struct mlc_err *err);
+        void *userdata;
+};
+/* The same, and hands every object to the sink. */
+int mlc_commit_tree_write(const struct mlc_bytes *manifest, const struct mlc_manifest *parsed,
+                          const struct mlc_bytes *card, const struct mlc_commit_sink *sink,
+                          char ret[MLC_COMMIT_OID_STR], struct mlc_err *err) MLC_CHECK;
 /* Whether a card with these bytes is in the commit: text, and not too long. */
 bool mlc_commit_card_counts(const struct mlc_bytes *card);

@@ -16,7 +16,7 @@ import pytest
 from support.server import build_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROLES = ("contributor", "operator", "auditor")
+ROLES = ("contributor", "operator", "auditor", "evaluator")
 KEPT = ("LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
 
 
@@ -82,7 +82,7 @@ def test_first_push_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize("page", ["docs/pushing.md", "docs/audit.md", "docs/api.md",
-                                  "docs/operations.md"])
+                                  "docs/operations.md", "docs/policies.md", "docs/ci.md"])
 def test_examples_of(page, fresh_server, tmp_path):
     me = fresh_server.client(fresh_server.admin_token)
     who = me.ok("GET", "/api/v1/whoami")["user"]["id"]
