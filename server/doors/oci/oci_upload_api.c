@@ -117,7 +117,7 @@ static int sink_write(struct mlc_ctx *ctx, void *sink, const void *data, size_t 
 /* Opens the upload of a PATCH or PUT, and takes its space when the length is known. */
 static int sink_open(struct mlc_ctx *ctx, const char *repo, const char *id, void **ret_sink)
 {
-        struct sink *s = NULL;
+        struct sink *s;
         int r = repo == NULL ? ctx->err.code : sink_new(ctx, &s);
 
         if (r < 0)
