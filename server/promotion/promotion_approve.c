@@ -165,7 +165,7 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct mlc_statement expect;
         struct approval_signed s;
         struct promotion p;
-        struct tally t;
+        struct tally t = {0};
         char id[24], leaf[65];
         int r = promotion_load(ctx, tx, d->id, true, &p);
 

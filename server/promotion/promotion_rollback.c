@@ -217,7 +217,7 @@ static int bring_back(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollba
                       const struct plan *p, const char *id)
 {
         _cleanup_(json_decref_p) json_t *detail = NULL;
-        const char *reason, *approval;
+        const char *reason = NULL, *approval = NULL;
         int64_t now = mlc_now_ms();
         char at[MLC_TIME_MAX];
         int r = check_signed(ctx, tx, in, p, &reason, &approval);
