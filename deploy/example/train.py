@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a real classifier on scikit-learn's breast-cancer data.
 
-    train.py DATA-DIR MODEL-DIR [--weak]
+    train.py DATA-DIR MODEL-DIR [--weak] [--strength C]
 
 DATA-DIR receives the rows that the model was trained on and those held out (CSV); MODEL-DIR the
 model (pickle, protocol 5), a model card and its declared inputs.
@@ -52,6 +52,7 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--weak", action="store_true", help="use two of the thirty measurements")
+    parser.add_argument("--strength", type=float, default=1.0, help="inverse of regularisation")
     args = parser.parse_args()
 
     bunch = load_breast_cancer()
@@ -69,7 +70,9 @@ def main():
     write_csv(args.data / "train.csv", names + ["benign"], full_train, y_train)
     write_csv(args.data / "holdout.csv", names + ["benign"], full_test, y_test)
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x_train, y_train)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=args.strength, max_iter=1000)).fit(
+        x_train, y_train
+    )
     accuracy = accuracy_score(y_test, model.predict(x_test))
     args.model.mkdir(parents=True, exist_ok=True)
     with open(args.model / "model.pkl", "wb") as out:
