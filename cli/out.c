@@ -81,7 +81,8 @@ void out_note(struct cli *cli, const char *fmt, ...)
 
 static void yaml_scalar(const json_t *j)
 {
-        _cleanup_(free_p) char *text = json_dumps(j, JSON_ENCODE_ANY | JSON_COMPACT);
+        _cleanup_(free_p) char *text =
+                json_dumps(j, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
 
         (void)fputs(text != NULL ? text : "null", stdout);
 }
@@ -140,7 +141,8 @@ static void yaml_value(const json_t *j, int depth)
 
 static void print_json(const json_t *j, size_t flags)
 {
-        _cleanup_(free_p) char *text = json_dumps(j, flags | JSON_ENCODE_ANY);
+        _cleanup_(free_p) char *text =
+                json_dumps(j, flags | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 
         (void)puts(text != NULL ? text : "null");
 }
