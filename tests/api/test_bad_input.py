@@ -67,6 +67,8 @@ class World:
             "evaluation": "sha256:" + "0" * 64,
             "kind": "Policy",
             "name": "none",
+            "promotion": "p999999",
+            "change": "c999999",
         }
 
     def state(self):
@@ -318,8 +320,11 @@ def test_query(world, op, no_trace):
             ok = named(reply, "parameter") == [field]
         wrong.check(ok, f"{what} ({field})", reply)
         assert reply is None or "X-Injected" not in reply.headers, why
-    for name in [q.split("=")[0] for q in needed_query(op)]:
-        reply = rawhttp.send(world.url, op.method, world.target_of(op), body_for(op), headers)
+    for missing in needed_query(op):
+        name = missing.split("=")[0]
+        rest = "&".join(q for q in needed_query(op) if q != missing)
+        target = world.target_of(op) + ("?" + rest if rest else "")
+        reply = rawhttp.send(world.url, op.method, target, body_for(op), headers)
         wrong.check(
             is_refusal(op, reply) and named(reply, "parameter") == [f"query:{name}"],
             f"{name} is missing",
