@@ -26,9 +26,7 @@ def database(postgres):
     postgres.drop(name)
 
 
-@pytest.fixture(scope="session")
-def server():
-    """One server with its embedded PostgreSQL for the whole session: leave others' data alone."""
+def _running():
     directories = Directories()
     one = Server(directories.new())
     try:
@@ -37,6 +35,18 @@ def server():
     finally:
         one.kill()
         directories.remove()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One server with its embedded PostgreSQL for the whole session: leave others' data alone."""
+    yield from _running()
+
+
+@pytest.fixture(scope="module")
+def own_server():
+    """One for a module whose environments bind aliases that other modules use freely."""
+    yield from _running()
 
 
 @pytest.fixture

@@ -675,6 +675,8 @@ def test_changes_of_a_protected_environment(protected, people):
     assert reply.status_code == 422 and "after" in reply.json()["detail"]
     assert signing.approve(people["dana"], change)["state"] == "pending"
     assert signing.approve(people["dana"], change, status=409)
+    given = case.admin.ok("GET", f"/api/v1/changes/{change}/approvals")
+    assert [a["decision"] for a in given["items"]] == ["approve"]
     applied = signing.approve(people["eli"], change)
     assert (applied["state"], applied["have"], applied["need"]) == ("applied", 2, 2)
     doc = case.admin.ok("GET", f"/api/v1/documents/Policy/{case.env}")

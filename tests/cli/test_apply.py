@@ -15,6 +15,11 @@ from support.server import build_directory
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def scene(server, tmp_path_factory):
     home = tmp_path_factory.mktemp("apply")
     one = invite(server, home / "kim", "kim",

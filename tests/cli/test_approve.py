@@ -10,6 +10,11 @@ from support.fake_server import LyingServer
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def scene(server, tmp_path_factory):
     home = tmp_path_factory.mktemp("approve")
     one = invite(server, home / "kim", "kim-a", ["admin", "contributor@appr", "evaluator@appr"])

@@ -9,6 +9,11 @@ from support.cli import invite
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def scientist(server, tmp_path_factory):
     home = tmp_path_factory.mktemp("evaluate")
     person = invite(server, home / "sam", "sam", ["contributor@evals", "evaluator@evals"])

@@ -13,6 +13,11 @@ from support.cli import invite
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def export(server, tmp_path_factory):
     """An export of a promotion that two people approved."""
     home = tmp_path_factory.mktemp("export")

@@ -13,6 +13,11 @@ from support.server import build_directory
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def scene(server, tmp_path_factory):
     """kim may do all but approve; ada and bob approve; `open` asks for nobody, `two` for two."""
     home = tmp_path_factory.mktemp("promote")
