@@ -33,6 +33,7 @@ struct transfer {
         struct mlc_response *res;
         CURL *curl;
         uint64_t sent, received;
+        uint64_t again; /* sent before curl began anew on another connection */
         bool sink_failed;
         bool upload_failed;
 };
@@ -195,7 +196,7 @@ static size_t on_read(char *buf, size_t size, size_t n, void *userdata)
                 return CURL_READFUNC_ABORT;
         }
         t->sent += (uint64_t)k;
-        if (t->req->progress != NULL && t->req->progress(t->req->userdata, t->sent) != 0)
+        if (t->req->progress != NULL && t->req->progress(t->req->userdata, t->again + t->sent) != 0)
                 return CURL_READFUNC_ABORT;
         return (size_t)k;
 }
@@ -206,6 +207,8 @@ static int on_seek(void *userdata, curl_off_t offset, int origin)
 
         if (origin != SEEK_SET || offset < 0)
                 return CURL_SEEKFUNC_FAIL;
+        if (t->sent > (uint64_t)offset)
+                t->again += t->sent - (uint64_t)offset;
         t->sent = (uint64_t)offset;
         return CURL_SEEKFUNC_OK;
 }
