@@ -76,13 +76,3 @@ select 'key', id,
        json_build_object('user', user_id, 'type', type, 'public', public, 'fingerprint', fingerprint,
                          'revoked', revoked)::text
 from ssh_key;
-
--- Servers that share the database drop what they remember of tokens and roles when one of these changes.
-create function auth_changed() returns trigger language plpgsql as
-$$ begin notify auth_changed; return null; end $$;
-create trigger auth_changed after insert or update or delete or truncate on app_user
-        for each statement execute function auth_changed();
-create trigger auth_changed after insert or update or delete or truncate on role_grant
-        for each statement execute function auth_changed();
-create trigger auth_changed after update or delete or truncate on token
-        for each statement execute function auth_changed();
