@@ -135,6 +135,8 @@ left join lateral (
         union all select convert_from(o.leaf, 'UTF8')::json from audit_outbox o where o.leaf_hash = a.leaf
         limit 1) l on true
 where l.j is null or l.j ->> 'kind' <> 'approval' or l.j ->> 'id' <> a.id
+   or l.j -> 'detail' ->> 'statement' is distinct from a.statement
+   or l.j -> 'detail' ->> 'signature' is distinct from a.signature
 
 -- name: check_changes
 -- What was applied is a version of its document.

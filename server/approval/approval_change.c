@@ -305,15 +305,14 @@ struct decision {
         bool applied;
 };
 
+/* The change's leaf comes first: who reads the log in order knows why the next one may be. */
 static int apply(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c)
 {
         _cleanup_(json_decref_p) json_t *detail = json_pack("{s:s}", "change", c->id);
         const struct gate_change doc = document_of(c, detail);
-        int r = gate_document_put(ctx, tx, &doc);
+        int r = move(ctx, tx, c->id, "applied", NULL);
 
-        if (r < 0)
-                return r;
-        return move(ctx, tx, c->id, "applied", NULL);
+        return r < 0 ? r : gate_document_put(ctx, tx, &doc);
 }
 
 static int require_pending(struct mlc_ctx *ctx, const struct change *c)

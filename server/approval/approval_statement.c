@@ -275,7 +275,8 @@ int approval_store(struct mlc_ctx *ctx, struct db_tx *tx, const struct approval_
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *state = state_of(ctx, s);
         _cleanup_(json_decref_p) json_t *detail =
-                json_pack("{s:s}", "reason", s->s.reason_commitment);
+                json_pack("{s:s, s:s, s:s}", "reason", s->s.reason_commitment, "statement",
+                          s->in->statement, "signature", s->in->signature);
         struct audit_entry e = {.action = "approval.create",
                                 .kind = "approval",
                                 .after = state,

@@ -94,6 +94,12 @@ void gate_set_done(struct gate_set *set)
         *set = (struct gate_set){0};
 }
 
+/* What auditors judge by is in the leaf itself; of a group the state has it all. */
+static bool in_leaf(const struct gate_item *item)
+{
+        return strcmp(item->kind, "Group") != 0;
+}
+
 static int item_fill(struct mlc_ctx *ctx, struct gate_set *set, struct gate_item *item, json_t *doc)
 {
         struct mlc_digest digest;
@@ -103,6 +109,12 @@ static int item_fill(struct mlc_ctx *ctx, struct gate_set *set, struct gate_item
         item->normal = gate_json_text(ctx, doc);
         if (item->key == NULL || item->normal == NULL)
                 return ctx->err.code;
+        if (in_leaf(item) && strlen(item->normal) > GATE_NORMAL_MAX)
+                return ctx_fail(ctx, MLC_E_LIMIT,
+                                "'%s' has %zu KiB in its normal form, and at most %u KiB fit into "
+                                "its entry of the log",
+                                item->key, (strlen(item->normal) + 1023) >> 10,
+                                GATE_NORMAL_MAX >> 10);
         r = mlc_sha256_json(doc, &digest, &ctx->err);
         if (r < 0)
                 return r;
@@ -424,8 +436,8 @@ static int record_founding(struct mlc_ctx *ctx, struct db_tx *tx, const struct g
                 if (r < 0)
                         return r;
         }
-        detail = json_pack("{s:O, s:O}", "owners", owners, "threshold",
-                           json_object_get(item->doc, "threshold"));
+        detail = json_pack("{s:s, s:O, s:O}", "environment", item->name, "owners", owners,
+                           "threshold", json_object_get(item->doc, "threshold"));
         return audit_append(ctx, tx,
                             &(struct audit_entry){.action = "environment.protect",
                                                   .kind = "document",
@@ -498,6 +510,8 @@ static int write_item(struct mlc_ctx *ctx, struct db_tx *tx, struct writer *w,
         after = state_json(item, m);
         detail = m->detail != NULL ? json_copy((json_t *)(uintptr_t)m->detail) : json_object();
         json_object_set_new(detail, "at", json_string(m->at));
+        if (in_leaf(item))
+                json_object_set(detail, "document", (json_t *)(uintptr_t)item->doc);
         r = audit_append(ctx, tx,
                          &(struct audit_entry){
                                  .action = "document.apply",

@@ -17,6 +17,7 @@
  * transaction; strings and rows that are returned live in ctx's arena, json_t are the caller's.
  */
 #define GATE_DOCUMENTS_MAX 10000 /* documents of a server */
+#define GATE_NORMAL_MAX (48u << 10) /* bytes of the normal form of all but groups */
 #define GATE_MEMBERS_MAX 10000 /* people that one subject stands for */
 
 /* For `serve`, after db, store and audit: brings documents.git up to the rows. */

@@ -229,6 +229,7 @@ where l.j is null or l.j ->> 'id' <> v.kind || '/' || v.name or l.j ->> 'action'
    or l.j -> 'state' ->> 'digest' is distinct from v.digest or l.j -> 'state' ->> 'commit' is distinct from v.commit_oid
    or (l.j -> 'state' ->> 'version')::bigint is distinct from v.number
    or l.j -> 'state' ->> 'author' is distinct from v.author or l.j -> 'detail' ->> 'at' is distinct from gate_time(v.at)
+   or (v.kind <> 'Group' and (l.j -> 'detail' -> 'document')::jsonb is distinct from v.normal::jsonb)
 union all
 select 'evaluation ' || m.ns || '/' || m.name || ':' || v.number || '/' || e.id
 from evaluation e join version v on v.id = e.version_id join model m on m.id = v.model_id

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from support.judged import apply, environment, fresh, policy
+from support.judged import apply, environment, fresh, log, policy
 from support.server import Directories, Server, build_directory
 
 from .test_registry import git, snapshot
@@ -22,11 +22,7 @@ def get(http, kind, name, **query):
 
 def leaves(server, object_id):
     """Leaves about a document, oldest first."""
-    text = server.sql("select convert_from(leaf, 'UTF8') from "
-                      "(select leaf, 0 as o, idx as i from audit_log union all "
-                      " select leaf, 1, id from audit_outbox) x order by o, i")
-    found = [json.loads(line) for line in text.splitlines()]
-    return [leaf for leaf in found if leaf["id"] == object_id and leaf["kind"] == "document"]
+    return [leaf for leaf in log(server) if leaf["id"] == object_id and leaf["kind"] == "document"]
 
 
 def key_of(person):
@@ -46,6 +42,15 @@ def test_applied(admin, server):
     assert one["digest"] == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
     (leaf,) = leaves(server, f"Policy/{name}")
     assert leaf["action"] == "document.apply" and leaf["state"]["digest"] == one["digest"]
+    assert leaf["detail"]["document"] == doc["document"], "auditors judge by the leaf alone"
+
+
+def test_too_large_for_a_leaf(admin):
+    name = fresh("pol")
+    checks = [f"{{id: c{i}, type: card, sections: [{'x' * 480}]}}" for i in range(110)]
+    problem = apply(admin, policy(name, "[" + ", ".join(checks) + "]"), status=413)
+    assert f"Policy/{name}" in problem["detail"] and "48 KiB" in problem["detail"]
+    apply(admin, policy(name, "[" + ", ".join(checks[:80]) + "]"))
 
 
 def test_same_again_is_unchanged(admin):
@@ -240,7 +245,7 @@ def test_founding_is_a_leaf_and_later_changes_need_owners(admin, user, server):
     assert get(admin, "Environment", env)["protected"] is True
     founding = leaves(server, f"Environment/{env}")[-1]
     assert founding["action"] == "environment.protect"
-    assert founding["detail"]["threshold"] == 2
+    assert founding["detail"]["environment"] == env and founding["detail"]["threshold"] == 2
     keys = {o["user"]: o["keys"] for o in founding["detail"]["owners"]}
     assert sorted(keys) == sorted([one.id, two.id]) and all(keys.values())
     before = get(admin, "Environment", env)["digest"], get(admin, "Policy", pol)["digest"]

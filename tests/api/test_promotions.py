@@ -10,7 +10,7 @@ import pytest
 
 from support import oci, signing
 from support.cli import invite
-from support.judged import apply, environment, evaluate, evaluation, fresh, metric, policy
+from support.judged import apply, environment, evaluate, evaluation, fresh, log, metric, policy
 from support.process import wait_until
 from support.server import build_directory
 
@@ -681,6 +681,14 @@ def test_changes_of_a_protected_environment(protected, people):
     assert (applied["state"], applied["have"], applied["need"]) == ("applied", 2, 2)
     doc = case.admin.ok("GET", f"/api/v1/documents/Policy/{case.env}")
     assert doc["document"]["checks"] == [] and doc["digest"] == shown["change"]["after"]
+    given = case.admin.ok("GET", f"/api/v1/changes/{change}/approvals")["items"]
+    story = [leaf for leaf in log(case.server)
+             if leaf["id"] in (change, given[1]["id"], f"Policy/{case.env}")][-3:]
+    assert [leaf["action"] for leaf in story] == ["approval.create", "change.apply",
+                                                  "document.apply"]
+    assert story[0]["detail"]["statement"] == given[1]["statement"]
+    assert story[0]["detail"]["signature"] == given[1]["signature"]
+    assert story[2]["detail"]["document"] == doc["document"]
 
 
 def test_changes_end(protected, people):

@@ -22,6 +22,14 @@ def apply(http, yaml, status=200, **query):
     return reply.json()
 
 
+def log(server):
+    """All leaves, oldest first; those that wait to be sequenced too."""
+    text = server.sql("select convert_from(leaf, 'UTF8') from "
+                      "(select leaf, 0 as o, idx as i from audit_log union all "
+                      " select leaf, 1, id from audit_outbox) x order by o, i")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def policy(name, checks="[]", approvals="[]"):
     return (f"apiVersion: mlctl/v1\nkind: Policy\nname: {name}\nchecks: {checks}\n"
             f"approvals: {approvals}\n")
