@@ -75,6 +75,13 @@ static void add_after(json_t *out, const json_t *environment)
         }
 }
 
+/* A model may name the policy that the environment has: then it adds nothing. */
+static bool same_document(const json_t *a, const json_t *b)
+{
+        return a != NULL && mlc_streq(json_string_value(json_object_get(a, "name")),
+                                      json_string_value(json_object_get(b, "name")));
+}
+
 int mlc_policy_effective(const struct mlc_policy_layers *l, json_t **ret, struct mlc_err *err)
 {
         _cleanup_(json_decref_p) json_t *checks = json_array(), *approvals = json_array();
@@ -84,7 +91,7 @@ int mlc_policy_effective(const struct mlc_policy_layers *l, json_t **ret, struct
         for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
                 int r;
 
-                if (policies[i] == NULL || (i == 1 && policies[1] == policies[0]))
+                if (policies[i] == NULL || (i == 1 && same_document(policies[0], policies[1])))
                         continue;
                 r = add_layer(checks, policies[i], "checks", "id", err);
                 if (r == 0)

@@ -39,7 +39,8 @@ struct mlc_policy_layers {
  * The effective policy {"checks":[… each with "layer":"Policy/NAME"],"approvals":[… likewise]}, the
  * environment's first; environment.after becomes checks of type "after" (id "after:ENVIRONMENT",
  * live_for_ms, layer "Environment/NAME"). MLC_E_CONFLICT when a model's policy has a check id or an
- * approval's name that the environment's has: it adds, it never redefines. The caller's.
+ * approval's name that the environment's has: it adds, it never redefines. Where both name the same
+ * policy, it stands once, as the environment's. The caller's.
  */
 int mlc_policy_effective(const struct mlc_policy_layers *l, json_t **ret,
                          struct mlc_err *err) MLC_CHECK;

@@ -91,6 +91,7 @@ void gate_set_done(struct gate_set *set)
         json_decref(set->docs);
         json_decref(set->protections);
         json_decref(set->warnings);
+        json_decref(set->environments);
         *set = (struct gate_set){0};
 }
 
@@ -296,6 +297,35 @@ static int plan_item(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set
         return 0;
 }
 
+/* What waits for signatures is not there until it has them, and may never be: what is applied now
+ * must fit without it. */
+static int plan_meanwhile(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set)
+{
+        struct gate_set now = {0};
+        int r = 0;
+
+        now.items = mlc_arena_array(&ctx->arena, set->n + 1, sizeof(*now.items), &ctx->err);
+        if (now.items == NULL)
+                return ctx->err.code;
+        now.docs = json_copy(set->docs);
+        for (size_t i = 0; i < set->n; i++)
+                if (set->items[i].protection == NULL)
+                        now.items[now.n++] = set->items[i];
+                else
+                        json_object_del(now.docs, set->items[i].key);
+        if (now.n < set->n) {
+                for (size_t i = 0; i < now.n && r == 0; i++)
+                        if (!now.items[i].unchanged)
+                                r = gate_cross_check(ctx, tx, &now, i);
+                if (r == 0)
+                        r = gate_cross_layers(ctx, tx, &now);
+                if (r < 0)
+                        r = mlc_wrap(&ctx->err, "before what needs signatures has them");
+        }
+        gate_set_done(&now);
+        return r;
+}
+
 static int plan(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set)
 {
         int r = 0;
@@ -304,7 +334,9 @@ static int plan(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set)
                 r = look_up(ctx, tx, &set->items[i]);
         for (size_t i = 0; i < set->n && r == 0; i++)
                 r = plan_item(ctx, tx, set, i);
-        return r;
+        if (r == 0)
+                r = gate_cross_layers(ctx, tx, set);
+        return r < 0 ? r : plan_meanwhile(ctx, tx, set);
 }
 
 /* --- writing --- */
@@ -678,6 +710,8 @@ static int put_item(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_cha
         if (strcmp(item->before, c->before != NULL ? c->before : "") != 0)
                 return ctx_fail(ctx, MLC_E_CONFLICT, "'%s' has changed meanwhile", item->key);
         r = gate_cross_check(ctx, tx, set, 0);
+        if (r == 0)
+                r = gate_cross_layers(ctx, tx, set);
         if (r == 0)
                 r = writer_load(ctx, tx, w);
         return r < 0 ? r : write_item(ctx, tx, w, item, &made);

@@ -96,10 +96,10 @@ where d.kind = 'Model' and d.name <> $2
 order by d.name limit 1
 
 -- name: model_policies
--- Policies that documents of models name, each with one such model.
-select v.normal::json ->> 'policy', min(d.name) from document d
+-- Policies that documents of models name, with those models.
+select v.normal::json ->> 'policy', d.name from document d
 join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number
-where d.kind = 'Model' and v.normal::json ->> 'policy' is not null group by 1 order by 1
+where d.kind = 'Model' and v.normal::json ->> 'policy' is not null order by 1, 2
 
 -- name: person_find
 select u.id, u.kind = 'person', u.status = 'active',
@@ -254,6 +254,11 @@ select 1 from document_version where commit_oid = $1
 select v.seq, v.commit_oid, c.bytes, v.kind || '/' || v.name, v.yaml, v.normal
 from document_version v join document_commit c on c.seq = v.seq
 where v.seq > coalesce((select o.seq from document_version o where o.commit_oid = $1), 0) order by v.seq limit 1
+
+-- name: document_git_behind
+-- How many versions follow this commit.
+select count(*) from document_version v
+where v.seq > coalesce((select o.seq from document_version o where o.commit_oid = $1), 0)
 
 -- name: document_git_newest
 select coalesce((select commit_oid from document_version order by seq desc limit 1), '')

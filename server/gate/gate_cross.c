@@ -11,7 +11,7 @@
 struct cross {
         const struct gate_set *set;
         const struct gate_item *item;
-        json_t *environments; /* [[environment, policy|null]] as they will be, with the set's */
+        const json_t *environments; /* the set's */
 };
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct mlc_ctx *ctx, const char *field,
@@ -104,27 +104,26 @@ static int document_json(struct mlc_ctx *ctx, struct db_tx *tx, const struct gat
 }
 
 /* Those of the database, replaced and extended by those of the request. */
-static int all_environments(struct mlc_ctx *ctx, struct db_tx *tx, struct cross *c)
+static int all_environments(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set)
 {
         _cleanup_(json_decref_p) json_t *old = NULL, *list = json_array();
         json_t *pair, *policy;
         size_t i;
-        int r = gate_environments(ctx, tx, &old);
+        int r = set->environments == NULL ? gate_environments(ctx, tx, &old) : 0;
 
-        if (r < 0)
+        if (r < 0 || set->environments != NULL)
                 return r;
-        for (i = 0; i < c->set->n; i++)
-                if (strcmp(c->set->items[i].kind, "Environment") == 0)
+        for (i = 0; i < set->n; i++)
+                if (strcmp(set->items[i].kind, "Environment") == 0)
                         json_array_append_new(
-                                list,
-                                json_pack("[O, n]", (json_t *)(uintptr_t)c->set->items[i].doc));
+                                list, json_pack("[O, n]", (json_t *)(uintptr_t)set->items[i].doc));
         json_array_foreach (old, i, pair) {
                 const char *name = str(json_array_get(pair, 0), "name");
                 const char *key = ctx_printf(ctx, "Environment/%s", name);
 
                 if (key == NULL)
                         return ctx->err.code;
-                if (json_object_get(c->set->docs, key) == NULL)
+                if (json_object_get(set->docs, key) == NULL)
                         json_array_append(list, pair);
         }
         json_array_foreach (list, i, pair) {
@@ -132,7 +131,7 @@ static int all_environments(struct mlc_ctx *ctx, struct db_tx *tx, struct cross 
 
                 if (name == NULL)
                         continue;
-                r = document_json(ctx, tx, c->set, "Policy", name, &policy);
+                r = document_json(ctx, tx, set, "Policy", name, &policy);
                 if (r == MLC_E_NOT_FOUND) /* said where it is named */
                         mlc_err_clear(&ctx->err);
                 else if (r < 0)
@@ -140,7 +139,7 @@ static int all_environments(struct mlc_ctx *ctx, struct db_tx *tx, struct cross 
                 else
                         json_array_set_new(pair, 1, policy);
         }
-        c->environments = TAKE_PTR(list);
+        set->environments = TAKE_PTR(list);
         return 0;
 }
 
@@ -340,13 +339,13 @@ static int check_model(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
 
 /* --- layers: a model's policy never redefines what an environment's says --- */
 
-static int check_layer(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c,
+static int check_layer(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
                        const char *policy, const char *model)
 {
         _cleanup_(json_decref_p) json_t *doc = NULL;
         const json_t *pair;
         size_t i;
-        int r = document_json(ctx, tx, c->set, "Policy", policy, &doc);
+        int r = document_json(ctx, tx, set, "Policy", policy, &doc);
 
         if (r == MLC_E_NOT_FOUND) { /* said where it is named */
                 mlc_err_clear(&ctx->err);
@@ -354,7 +353,7 @@ static int check_layer(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
         }
         if (r < 0)
                 return r;
-        json_array_foreach (c->environments, i, pair) {
+        json_array_foreach (set->environments, i, pair) {
                 _cleanup_(json_decref_p) json_t *effective = NULL;
                 const json_t *first = json_array_get(pair, 1);
                 struct mlc_policy_layers layers = {
@@ -371,43 +370,65 @@ static int check_layer(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
         return 0;
 }
 
-static int check_layers(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
+/* Models that the request leaves alone, when it changes policies or environments. */
+static int check_other_models(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
+                              json_t *seen)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        const char *own = str(c->item->doc, "policy");
-        int r;
+        int r = db_run0(tx, SQL_MODEL_POLICIES, &rows);
 
-        if (strcmp(c->item->kind, "Group") == 0)
-                return 0;
-        if (strcmp(c->item->kind, "Model") == 0)
-                return own != NULL ? check_layer(ctx, tx, c, own, c->item->name) : 0;
-        r = db_run0(tx, SQL_MODEL_POLICIES, &rows);
-        for (int i = 0; r == 0 && i < rows.n; i++)
-                r = check_layer(ctx, tx, c, db_text(&rows, i, 0), db_text(&rows, i, 1));
+        for (int i = 0; r == 0 && i < rows.n; i++) {
+                const char *policy = db_text(&rows, i, 0), *model = db_text(&rows, i, 1);
+                const char *key = ctx_printf(ctx, "Model/%s", model);
+
+                if (key == NULL)
+                        return ctx->err.code;
+                if (json_object_get(set->docs, key) != NULL ||
+                    json_object_get(seen, policy) != NULL)
+                        continue;
+                json_object_set_new(seen, policy, json_true());
+                r = check_layer(ctx, tx, set, policy, model);
+        }
         return r;
 }
 
-int gate_cross_check(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set, size_t i)
+int gate_cross_layers(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set)
+{
+        _cleanup_(json_decref_p) json_t *seen = json_object();
+        bool others = false;
+        int r = all_environments(ctx, tx, set);
+
+        for (size_t i = 0; r == 0 && i < set->n; i++) {
+                const struct gate_item *item = &set->items[i];
+                const char *policy = str(item->doc, "policy");
+                bool model = strcmp(item->kind, "Model") == 0;
+
+                others = others || (!model && !item->unchanged && strcmp(item->kind, "Group") != 0);
+                if (!model || policy == NULL || json_object_get(seen, policy) != NULL)
+                        continue;
+                json_object_set_new(seen, policy, json_true());
+                r = check_layer(ctx, tx, set, policy, item->name);
+        }
+        return r == 0 && others ? check_other_models(ctx, tx, set, seen) : r;
+}
+
+int gate_cross_check(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set, size_t i)
 {
         struct cross c = {.set = set, .item = &set->items[i]};
         int r = git_path_allowed(c.item->key)
-                        ? 0
+                        ? all_environments(ctx, tx, set)
                         : refuse(ctx, "/name", "'%s' is no possible name", c.item->name);
 
-        if (r == 0)
-                r = all_environments(ctx, tx, &c);
-        if (r == 0 && strcmp(c.item->kind, "Environment") == 0)
-                r = check_environment(ctx, tx, &c);
-        else if (r == 0 && strcmp(c.item->kind, "Group") == 0)
-                r = check_group(ctx, tx, &c);
-        else if (r == 0 && strcmp(c.item->kind, "Policy") == 0)
-                r = check_policy(ctx, tx, &c);
-        else if (r == 0)
-                r = check_model(ctx, tx, &c);
-        if (r == 0)
-                r = check_layers(ctx, tx, &c);
-        json_decref(c.environments);
-        return r;
+        c.environments = set->environments;
+        if (r < 0)
+                return r;
+        if (strcmp(c.item->kind, "Environment") == 0)
+                return check_environment(ctx, tx, &c);
+        if (strcmp(c.item->kind, "Group") == 0)
+                return check_group(ctx, tx, &c);
+        if (strcmp(c.item->kind, "Policy") == 0)
+                return check_policy(ctx, tx, &c);
+        return check_model(ctx, tx, &c);
 }
 
 /* --- warnings --- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* documents.git follows the rows, one commit for each version: refs/heads/main, after COMMIT. */
+/* documents.git follows the rows, one commit for each version: refs/heads/main, after COMMIT, which
+ * moves once for all that a request applied. */
 #include <errno.h>
 #include <ftw.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #define JOB_ARENA (256u << 20)
 #define JOB_MS 600000
 #define TREE_MAX (1u << 30)
+#define BATCH_MAX (32u << 20) /* bytes of objects in memory */
 
 const char *gate_git_path(struct mlc_ctx *ctx)
 {
@@ -146,62 +148,100 @@ static int read_row(struct mlc_ctx *ctx, const char *after, struct gate_tree *tr
 }
 
 static int write_row(struct mlc_ctx *ctx, struct git_repo *repo, const struct row *row,
-                     const struct gate_tree *tree, const char *main)
+                     const struct gate_tree *tree)
 {
         _cleanup_(mlc_str_done) struct mlc_str bytes;
         char oid[GIT_OID_STR];
-        int r;
 
         mlc_str_init(&bytes, GIT_COMMIT_MAX);
         mlc_str_addn(&bytes, row->bytes, row->len);
         git_commit_oid(mlc_str_cstr(&bytes), bytes.len, oid);
         if (strcmp(oid, row->oid) != 0)
                 return ctx_fail(ctx, MLC_E_VERIFY, "a stored commit is %s, not %s", oid, row->oid);
-        r = git_commit_write(repo, tree->files, tree->n, &bytes, &ctx->err);
-        if (r < 0)
-                return r;
-        return git_ref_set(repo, MAIN_REF, row->oid, main[0] != '\0' ? main : NULL, &ctx->err);
+        return git_commit_write(repo, tree->files, tree->n, &bytes, &ctx->err);
 }
 
-/* From where main is; the lock is held. The memory of a commit is freed after it. */
-static int catch_up(struct mlc_ctx *ctx, struct git_repo *repo, int64_t *ret_written)
+/* One that follows is written as it is, several as packs. */
+static int begin(struct mlc_ctx *ctx, struct git_repo *repo, const char *main)
 {
-        _cleanup_(gate_tree_done) struct gate_tree tree = {0};
-        char main[GIT_OID_STR] = "";
-        int64_t written = 0;
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_tx_begin_read(ctx, &tx);
+
+        if (r == 0)
+                r = db_run(&tx, SQL_DOCUMENT_GIT_BEHIND, &rows, DB_TEXT(main));
+        if (r < 0)
+                return r;
+        return db_int(&rows, 0, 0) > 1 ? git_batch_begin(repo, &ctx->err) : 0;
+}
+
+struct follower {
+        struct git_repo *repo;
+        struct gate_tree tree;
+        char main[GIT_OID_STR]; /* where the reference is, "" before the first commit */
+        char last[GIT_OID_STR]; /* of what was written */
+        int64_t written;
+};
+
+/* What was written is durable before main names it. */
+static int publish(struct mlc_ctx *ctx, struct follower *f)
+{
+        int r = git_batch_flush(f->repo, &ctx->err);
+
+        if (r == 0)
+                r = git_ref_set(f->repo, MAIN_REF, f->last, f->main[0] != '\0' ? f->main : NULL,
+                                &ctx->err);
+        memcpy(f->main, f->last, sizeof(f->main));
+        return r;
+}
+
+/* The memory of a commit is freed after it. */
+static int follow_one(struct mlc_ctx *ctx, struct follower *f, bool *ret_more)
+{
+        struct mlc_ctx job;
+        struct row row = {0};
+        int r;
+
+        mlc_ctx_init(&job, ctx->app, "git_sync", JOB_ARENA, JOB_MS);
+        r = read_row(&job, f->last, &f->tree, &row);
+        *ret_more = r == 0 && row.seq > 0;
+        if (*ret_more)
+                r = write_row(&job, f->repo, &row, &f->tree);
+        if (r == 0 && *ret_more) {
+                memcpy(f->last, row.oid, sizeof(f->last));
+                f->written++;
+                if (git_batch_size(f->repo) >= BATCH_MAX)
+                        r = publish(&job, f);
+        }
+        if (r < 0)
+                ctx->err = job.err;
+        mlc_ctx_done(&job);
+        return r;
+}
+
+/* From where main is; the lock is held. */
+static int catch_up(struct mlc_ctx *ctx, struct follower *f)
+{
         bool more = true;
-        int r = git_ref_get(repo, MAIN_REF, main, &ctx->err);
+        int r = git_ref_get(f->repo, MAIN_REF, f->main, &ctx->err);
 
         if (r == MLC_E_NOT_FOUND)
                 mlc_err_clear(&ctx->err);
         else if (r < 0)
                 return r;
-        while (more) {
-                struct mlc_ctx job;
-                struct row row = {0};
-
-                mlc_ctx_init(&job, ctx->app, "git_sync", JOB_ARENA, JOB_MS);
-                r = read_row(&job, main, &tree, &row);
-                more = r == 0 && row.seq > 0;
-                if (more)
-                        r = write_row(&job, repo, &row, &tree, main);
-                if (r < 0)
-                        ctx->err = job.err;
-                mlc_ctx_done(&job);
-                if (r < 0)
-                        return mlc_wrap(&ctx->err, "documents.git");
-                if (more) {
-                        memcpy(main, row.oid, sizeof(main));
-                        written++;
-                }
-        }
-        *ret_written = written;
-        return 0;
+        memcpy(f->last, f->main, sizeof(f->last));
+        r = begin(ctx, f->repo, f->main);
+        while (r == 0 && more)
+                r = follow_one(ctx, f, &more);
+        if (r == 0 && strcmp(f->last, f->main) != 0)
+                r = publish(ctx, f);
+        return r < 0 ? mlc_wrap(&ctx->err, "documents.git") : 0;
 }
 
 static int sync_at(struct mlc_ctx *ctx, const char *path, int64_t *ret_written)
 {
         _cleanup_(git_repo_freep) struct git_repo *repo = NULL;
+        struct follower f = {0};
         int r;
 
         if (path == NULL)
@@ -212,7 +252,11 @@ static int sync_at(struct mlc_ctx *ctx, const char *path, int64_t *ret_written)
         r = git_repo_lock(repo, &ctx->err);
         if (r < 0)
                 return r;
-        return catch_up(ctx, repo, ret_written);
+        f.repo = repo;
+        r = catch_up(ctx, &f);
+        gate_tree_done(&f.tree);
+        *ret_written = f.written;
+        return r;
 }
 
 int gate_git_sync(struct mlc_ctx *ctx)

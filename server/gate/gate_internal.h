@@ -42,6 +42,8 @@ struct gate_set {
         json_t *docs; /* owned: what items borrow, by key */
         json_t *protections; /* owned, by key */
         json_t *warnings; /* owned */
+        json_t *environments; /* owned: [[environment, policy|null]] as they will be; NULL until
+                               * the first cross-check */
 };
 void gate_set_done(struct gate_set *set); /* for _cleanup_ */
 
@@ -65,8 +67,10 @@ bool gate_array_has(const json_t *array, const char *text);
 /* --- cross-checks and warnings (gate_cross.c) --- */
 
 /* Item i of the set against the rest and the database. MLC_E_CONFLICT, field "/Kind/name". */
-int gate_cross_check(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
+int gate_cross_check(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set,
                      size_t i) MLC_CHECK;
+/* That no model's policy, of the set or of the database, redefines what an environment's says. */
+int gate_cross_layers(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set) MLC_CHECK;
 /* Appends to the set's warnings what mlc_policy_feasible says of item i. */
 int gate_warn(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
               size_t i) MLC_CHECK;

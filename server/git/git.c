@@ -15,18 +15,11 @@
 #include "base/io.h"
 #include "git/git_object.h"
 
-struct git_repo {
-        git_repository *repo;
-        git_odb *odb;
-        int lock_fd; /* of the directory; -1 when not locked */
-        char *path;
-};
-
 /* Fixed text, so that a changed byte is seen: nothing here depends on the machine. */
 #define HEAD_TEXT "ref: refs/heads/main\n"
 #define CONFIG_TEXT "[core]\n\tbare = true\n\trepositoryformatversion = 0\n\tfilemode = true\n"
 
-static int fail_git(struct mlc_err *err, int rc, const char *what, const char *subject)
+int git_fail(struct mlc_err *err, int rc, const char *what, const char *subject)
 {
         const git_error *e = git_error_last();
         int code = MLC_E_VERIFY;
@@ -46,16 +39,16 @@ int git_setup(struct mlc_err *err)
                                      GIT_CONFIG_LEVEL_XDG, GIT_CONFIG_LEVEL_GLOBAL};
 
         if (git_libgit2_init() < 0)
-                return fail_git(err, GIT_ERROR, "cannot start", "libgit2");
+                return git_fail(err, GIT_ERROR, "cannot start", "libgit2");
         if (git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 1) < 0)
-                return fail_git(err, GIT_ERROR, "cannot set up", "libgit2");
+                return git_fail(err, GIT_ERROR, "cannot set up", "libgit2");
         /* the repositories are ours and run nothing; what a user's or the system's configuration
          * says must not change them, and a copied DIR may belong to somebody else */
         if (git_libgit2_opts(GIT_OPT_SET_OWNER_VALIDATION, 0) < 0)
-                return fail_git(err, GIT_ERROR, "cannot set up", "libgit2");
+                return git_fail(err, GIT_ERROR, "cannot set up", "libgit2");
         for (size_t i = 0; i < ARRAY_LEN(levels); i++)
                 if (git_libgit2_opts(GIT_OPT_SET_SEARCH_PATH, levels[i], "") < 0)
-                        return fail_git(err, GIT_ERROR, "cannot set up", "libgit2");
+                        return git_fail(err, GIT_ERROR, "cannot set up", "libgit2");
         return 0;
 }
 
@@ -112,10 +105,10 @@ int git_repo_open(const char *path, bool create, struct git_repo **ret, struct m
         }
         r = git_repository_open_bare(&g->repo, path);
         if (r < 0)
-                return fail_git(err, r, "cannot open repository", path);
+                return git_fail(err, r, "cannot open repository", path);
         r = git_repository_odb(&g->odb, g->repo);
         if (r < 0)
-                return fail_git(err, r, "cannot open repository", path);
+                return git_fail(err, r, "cannot open repository", path);
         *ret = TAKE_PTR(g);
         return 0;
 }
@@ -126,6 +119,7 @@ void git_repo_freep(struct git_repo **repo)
 
         if (g == NULL)
                 return;
+        git_batch_free(g->batch);
         git_odb_free(g->odb);
         git_repository_free(g->repo);
         close_fd(&g->lock_fd);
@@ -181,9 +175,11 @@ static int write_object(void *userdata, git_object_t type, const void *data, siz
         struct git_repo *g = userdata;
         int r;
 
+        if (g->batch != NULL)
+                return git_batch_write(g, type, data, len, ret, err);
         r = git_odb_write(ret, g->odb, data, len, type);
         if (r < 0)
-                return fail_git(err, r, "cannot write to repository", g->path);
+                return git_fail(err, r, "cannot write to repository", g->path);
         return 0;
 }
 
@@ -217,7 +213,7 @@ static int read_object(struct git_repo *repo, const git_oid *oid, git_object_t t
         git_oid_tostr(hex, sizeof(hex), oid);
         r = git_odb_read(&o, repo->odb, oid);
         if (r < 0)
-                return fail_git(err, r, "cannot read object", hex);
+                return git_fail(err, r, "cannot read object", hex);
         if (git_odb_object_type(o) != type) {
                 git_odb_object_free(o);
                 return mlc_fail(err, MLC_E_VERIFY, "object '%s' is no %s", hex,
@@ -265,7 +261,7 @@ static int check_tree(struct git_repo *repo, const git_oid *id, unsigned depth, 
                 return mlc_fail(err, MLC_E_VERIFY, "tree '%s' is nested too deeply", hex);
         r = git_tree_lookup(&tree, repo->repo, id);
         if (r < 0)
-                return fail_git(err, r, "cannot read tree", hex);
+                return git_fail(err, r, "cannot read tree", hex);
         for (size_t i = 0; i < git_tree_entrycount(tree); i++) {
                 const git_tree_entry *e = git_tree_entry_byindex(tree, i);
                 _cleanup_(odb_object_free_p) git_odb_object *o = NULL;
@@ -313,7 +309,7 @@ int git_ref_get(struct git_repo *repo, const char *name, char ret_oid[GIT_OID_ST
 
         r = git_reference_lookup(&ref, repo->repo, name);
         if (r < 0)
-                return fail_git(err, r, "cannot read reference", name);
+                return git_fail(err, r, "cannot read reference", name);
         return ref_target(ref, ret_oid, err);
 }
 
@@ -356,7 +352,7 @@ int git_ref_set(struct git_repo *repo, const char *name, const char *oid, const 
         if (r == GIT_ENOTFOUND && expected != NULL)
                 r = GIT_EMODIFIED; /* it is gone */
         if (r < 0)
-                return fail_git(err, r, "cannot set reference", name);
+                return git_fail(err, r, "cannot set reference", name);
         return 0;
 }
 
@@ -372,7 +368,7 @@ int git_ref_each(struct git_repo *repo, git_ref_fn fn, void *userdata, struct ml
 
         r = git_reference_iterator_new(&it, repo->repo);
         if (r < 0)
-                return fail_git(err, r, "cannot list references of", repo->path);
+                return git_fail(err, r, "cannot list references of", repo->path);
         for (;;) {
                 _cleanup_(reference_free_p) git_reference *ref = NULL;
                 char oid[GIT_OID_STR];
@@ -381,7 +377,7 @@ int git_ref_each(struct git_repo *repo, git_ref_fn fn, void *userdata, struct ml
                 if (r == GIT_ITEROVER)
                         return 0;
                 if (r < 0)
-                        return fail_git(err, r, "cannot list references of", repo->path);
+                        return git_fail(err, r, "cannot list references of", repo->path);
                 r = ref_target(ref, oid, err);
                 if (r < 0)
                         return r;

@@ -12,8 +12,8 @@
 /*
  * Bare git repositories, SHA-1 object format; the only user of libgit2. Objects are made from their
  * inputs alone (same files, parent, time, message and key: same bytes, whatever libgit2's version),
- * written loose and fsynced. A repository handle belongs to one thread; several processes may write
- * one repository (see git_repo_lock).
+ * written loose, or many at once as a pack, and fsynced. A repository handle belongs to one thread;
+ * several processes may write one repository (see git_repo_lock).
  */
 #define GIT_OID_STR 41 /* 40 hex digits and a NUL */
 #define GIT_REF_MAX 255
@@ -86,6 +86,14 @@ int git_repo_lock(struct git_repo *repo, struct mlc_err *err) MLC_CHECK;
  */
 int git_commit_write(struct git_repo *repo, const struct git_file *files, size_t n_files,
                      const struct mlc_str *bytes, struct mlc_err *err) MLC_CHECK;
+/*
+ * Many commits for the price of one: from git_batch_begin on, what git_commit_write makes is kept
+ * in memory, and git_batch_flush writes it as one pack, durable before a reference names any of it.
+ * What is not flushed is dropped with the handle. git_batch_size: bytes that wait.
+ */
+int git_batch_begin(struct git_repo *repo, struct mlc_err *err) MLC_CHECK;
+size_t git_batch_size(const struct git_repo *repo);
+int git_batch_flush(struct git_repo *repo, struct mlc_err *err) MLC_CHECK;
 /* The object's bytes appended to ret; MLC_E_NOT_FOUND, or MLC_E_VERIFY when it is damaged or of
  * another type. */
 int git_commit_read(struct git_repo *repo, const char *oid, struct mlc_str *ret,

@@ -9,9 +9,10 @@ import subprocess
 import pytest
 
 from support.judged import apply, environment, fresh, log, policy
+from support.judged import test_policy as judge
 from support.server import Directories, Server, build_directory
 
-from .test_registry import git, snapshot
+from .test_registry import Model, git, snapshot
 
 JSON = {"Content-Type": "application/json"}
 
@@ -190,6 +191,82 @@ def test_a_model_adds_checks_and_never_redefines_one(admin):
                            status=409)["detail"]
 
 
+def model_of(name, policy_name):
+    return f"apiVersion: mlctl/v1\nkind: Model\nname: docs/{name}\npolicy: {policy_name}\n"
+
+
+class Clash:
+    """An environment whose policy has a check, and names for a model and its policy."""
+
+    def __init__(self, admin):
+        self.pol, self.own, self.env, self.check = map(fresh, ("pol", "own", "env", "same"))
+        apply(admin, self.policy(self.pol) + "---\n"
+              + environment(self.env, f"policy: {self.pol}\n"))
+
+    def policy(self, name, days=30):
+        return policy(name, f"[{{id: {self.check}, type: freshness, at_most: {days}d}}]")
+
+    def says_why(self, problem, env=None, pol=None):
+        for part in (f"'{self.check}'", f"docs/{self.own}", f"'{env or self.env}'",
+                     f"Policy/{pol or self.pol}", "choose another name"):
+            assert part in problem["detail"], problem
+
+
+@pytest.fixture
+def clash(admin):
+    return Clash(admin)
+
+
+def test_clash_when_the_model_comes_last(admin, clash):
+    own = clash.own
+    apply(admin, clash.policy(own))
+    clash.says_why(apply(admin, model_of(own, own), status=409))
+    clash.says_why(apply(admin, clash.policy(own, 1) + "---\n" + model_of(own, own), status=409))
+    assert admin.get(f"/api/v1/documents/Model/docs/{own}").status_code == 404
+
+
+def test_clash_when_the_environment_comes_last(admin, clash):
+    pol, own = clash.pol, clash.own
+    apply(admin, policy(pol))
+    apply(admin, clash.policy(own) + "---\n" + model_of(own, own))
+    clash.says_why(apply(admin, clash.policy(pol), status=409))
+    other, strict = fresh("env"), fresh("pol")
+    clash.says_why(apply(admin, clash.policy(strict) + "---\n"
+                         + environment(other, f"policy: {strict}\n"), status=409), other, strict)
+    # what the request takes out of the way is out of the way
+    apply(admin, clash.policy(pol) + "---\n" + policy(own))
+    apply(admin, policy(pol) + "---\n" + clash.policy(own))
+    mild = fresh("own")
+    apply(admin, clash.policy(pol) + "---\n" + policy(mild) + "---\n" + model_of(own, mild))
+
+
+def test_a_model_may_name_the_environments_policy(admin, user, clash):
+    """It adds nothing then: neither applying nor judging finds it twice."""
+    person = user("contributor@docs")
+    model = Model(person.http, ns="docs")
+    version = model.version()["version"]
+    both = (clash.policy(clash.pol, 7) + "---\n"
+            + environment(clash.env, f"policy: {clash.pol}\nalias: {clash.env}\n") + "---\n"
+            + model_of(model.name.partition("/")[2], clash.pol))
+    assert len(apply(admin, both)["applied"]) == 3
+    again = apply(admin, both)
+    assert again["applied"] == [] and len(again["unchanged"]) == 3
+    checks = judge(person.http, model.name, version, clash.env)["verdict"]["checks"]
+    assert [(c["id"], c["layer"]) for c in checks] == [(clash.check, f"Policy/{clash.pol}")]
+
+
+def test_what_waits_for_owners_is_not_there_yet(admin, user, clash):
+    """The clash would end with a change that owners may never sign."""
+    one, own = user(), clash.own
+    key_of(one)
+    apply(admin, environment(clash.env, f"policy: {clash.pol}\n" + owned([one], 1)))
+    text = policy(clash.pol) + "---\n" + clash.policy(own) + "---\n" + model_of(own, own)
+    problem = apply(admin, text, status=409)
+    clash.says_why(problem)
+    assert "before what needs signatures" in problem["detail"]
+    assert admin.get(f"/api/v1/documents/Model/docs/{own}").status_code == 404
+
+
 def test_people_are_kept_as_ids(admin, user, server):
     person = user(name=fresh("dana"))
     name = fresh("group")
@@ -327,6 +404,25 @@ def test_many_at_once(admin, server):
     assert server.sql("select count(*) = max(seq) from document_version") == "t"
     log = git(server.directory / "git" / "documents.git", "log", "--format=%s", "main")
     assert log.stdout.decode().split("\n").count(f"Policy/{same} 1") == 1
+
+
+def test_a_request_of_many(admin, server):
+    """One transaction, one history in order, and the repository follows at once, in one pack."""
+    names = [fresh("bulk") for _ in range(60)]
+    repo = server.directory / "git" / "documents.git"
+    before = len(list((repo / "objects" / "pack").glob("*.pack")))
+    commits = int(git(repo, "rev-list", "--count", "main").stdout)
+    done = apply(admin, "---\n".join(policy(name) for name in names))
+    assert [d["name"] for d in done["applied"]] == names
+    assert int(git(repo, "rev-list", "--count", "main").stdout) == commits + 60
+    log = git(repo, "log", "--reverse", "--format=%s", "main").stdout.decode().split("\n")
+    assert [line for line in log if "/bulk-" in line] == [f"Policy/{n} 1" for n in names]
+    assert len(list((repo / "objects" / "pack").glob("*.pack"))) == before + 1
+    git(repo, "fsck", "--strict")
+    last = get(admin, "Policy", names[-1])
+    assert git(repo, "rev-parse", "main").stdout.decode().strip() == last["commit"]
+    apply(admin, policy(names[0], "[{id: c, type: card}]"))
+    assert int(git(repo, "rev-list", "--count", "main").stdout) == commits + 61
 
 
 def program(server, *args):

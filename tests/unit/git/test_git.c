@@ -257,6 +257,92 @@ static void test_refuses(void **state)
         assert_false(git_path_allowed("files/.gitattributes"));
 }
 
+/* Three commits at once: nothing of them is there before the flush, all of it after. */
+static void test_batch(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_(git_repo_freep) struct git_repo *repo = NULL;
+        char oid[GIT_OID_STR], first[GIT_OID_STR];
+        struct git_commit_in in = commit_in(f, NULL);
+
+        make_repo(f, first);
+        assert_int_equal(git_repo_open(f->repo, false, &repo, &f->err), 0);
+        assert_int_equal(git_batch_begin(repo, &f->err), 0);
+        assert_int_equal(sh(f, "find \"$R/objects\" -type f | sort >\"$D/before\""), 0);
+        memcpy(oid, first, sizeof(oid));
+        for (size_t i = 1; i <= 3; i++) {
+                _cleanup_(mlc_str_done) struct mlc_str bytes;
+                char parent[GIT_OID_STR];
+
+                mlc_str_init(&bytes, GIT_COMMIT_MAX);
+                memcpy(parent, oid, sizeof(parent));
+                in.parent = parent;
+                in.n_files = ARRAY_LEN(files) - i;
+                assert_int_equal(git_commit_build(&in, &bytes, oid, &f->err), 0);
+                assert_int_equal(git_commit_write(repo, files, in.n_files, &bytes, &f->err), 0);
+        }
+        assert_true(git_batch_size(repo) > 1000);
+        assert_int_equal(sh(f, "find \"$R/objects\" -type f | sort | cmp - \"$D/before\""), 0);
+        assert_int_equal(git_batch_flush(repo, &f->err), 0);
+        assert_int_equal(git_batch_size(repo), 0);
+        assert_int_equal(git_batch_flush(repo, &f->err), 0);
+        assert_int_equal(git_ref_set(repo, "refs/heads/main", oid, first, &f->err), 0);
+        assert_int_equal(sh(f, "test $(ls \"$R/objects/pack/\"*.pack | wc -l) = 1 && "
+                               "git -C \"$R\" fsck --strict && "
+                               "test \"$(git -C \"$R\" rev-list --count main)\" = 5 && "
+                               "test \"$(git -C \"$R\" cat-file -p main:manifest.json)\" = {}"),
+                         0);
+        /* dropped with the handle, and written anew by the next one */
+        git_repo_freep(&repo);
+        assert_int_equal(git_repo_open(f->repo, false, &repo, &f->err), 0);
+        {
+                _cleanup_(mlc_str_done) struct mlc_str bytes;
+                char last[GIT_OID_STR];
+
+                mlc_str_init(&bytes, GIT_COMMIT_MAX);
+                in.parent = oid;
+                in.message = "dropped\n";
+                assert_int_equal(git_commit_build(&in, &bytes, last, &f->err), 0);
+                assert_int_equal(git_batch_begin(repo, &f->err), 0);
+                assert_int_equal(git_commit_write(repo, files, in.n_files, &bytes, &f->err), 0);
+                git_repo_freep(&repo);
+                bytes.len = 0;
+                assert_int_equal(git_repo_open(f->repo, false, &repo, &f->err), 0);
+                assert_int_equal(git_commit_read(repo, last, &bytes, &f->err), MLC_E_NOT_FOUND);
+        }
+}
+
+/* A damaged pack is a finding, as a damaged loose object is. */
+static void test_damaged_pack(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_(git_repo_freep) struct git_repo *repo = NULL;
+        _cleanup_(mlc_str_done) struct mlc_str bytes;
+        struct git_commit_in in = commit_in(f, NULL);
+        struct git_commit_info info;
+        char oid[GIT_OID_STR], script[512];
+
+        mlc_str_init(&bytes, GIT_COMMIT_MAX);
+        assert_int_equal(git_repo_open(f->repo, true, &repo, &f->err), 0);
+        assert_int_equal(git_batch_begin(repo, &f->err), 0);
+        assert_int_equal(git_commit_build(&in, &bytes, oid, &f->err), 0);
+        assert_int_equal(git_commit_parse(bytes.data, bytes.len, &info, &f->err), 0);
+        assert_int_equal(git_commit_write(repo, files, ARRAY_LEN(files), &bytes, &f->err), 0);
+        assert_int_equal(git_batch_flush(repo, &f->err), 0);
+        assert_int_equal(git_tree_check(repo, info.tree, &f->err), 0);
+        git_repo_freep(&repo);
+        /* the bytes of one object, found by the index */
+        (void)snprintf(script, sizeof(script),
+                       "p=$(ls \"$R/objects/pack/\"*.pack); b=$(git -C \"$R\" rev-parse "
+                       "%s:manifest.json) && at=$(git -C \"$R\" show-index <\"${p%%.pack}.idx\" | "
+                       "grep $b | cut -d' ' -f1) && chmod u+w \"$p\" && printf 'XXXX' | "
+                       "dd of=\"$p\" bs=1 seek=$((at + 3)) conv=notrunc",
+                       oid);
+        assert_int_equal(sh(f, script), 0);
+        assert_int_equal(git_repo_open(f->repo, false, &repo, &f->err), 0);
+        assert_int_equal(git_tree_check(repo, info.tree, &f->err), MLC_E_VERIFY);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -266,6 +352,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_references, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_damage_is_seen, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refuses, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_batch, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_damaged_pack, setup, teardown),
         };
         struct mlc_err err = {0};
 

@@ -78,6 +78,21 @@ static void redefining_is_refused(void **state)
         }
 }
 
+/* the same policy named twice, read twice */
+static void one_policy_for_both(void **state)
+{
+        _cleanup_(json_decref_p) json_t *env = normal(ENV), *base = normal(BASE),
+                                        *again = normal(BASE), *one = NULL, *two = NULL;
+        struct mlc_policy_layers l = {env, base, NULL, again};
+        struct mlc_err err = {0};
+
+        (void)state;
+        assert_int_equal(mlc_policy_effective(&l, &two, &err), 0);
+        l.model_policy = NULL;
+        assert_int_equal(mlc_policy_effective(&l, &one, &err), 0);
+        assert_true(json_equal(one, two));
+}
+
 static void digests_bind_what_they_should(void **state)
 {
         _cleanup_(json_decref_p)
@@ -189,6 +204,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(layers_are_added),
                 cmocka_unit_test(redefining_is_refused),
+                cmocka_unit_test(one_policy_for_both),
                 cmocka_unit_test(digests_bind_what_they_should),
                 cmocka_unit_test(hopeless_checks_are_known),
                 cmocka_unit_test(decimals_have_nine_digits),
