@@ -21,28 +21,6 @@ void signing_done(struct signing *s)
         mlc_str_done(&s->text);
 }
 
-/* What one signs under; another text from the server is not signed. */
-static const struct {
-        const char *subject, *decision, *text;
-} MEANINGS[] = {
-        {"promotion", "approve",
-         "I have seen the evidence and approve that this version goes live in this environment"},
-        {"promotion", "reject",
-         "I have seen the evidence and reject that this version goes live in this environment"},
-        {"promotion", "rollback", "I bring this environment back to this version"},
-        {"change", "approve", "I approve that this document takes effect"},
-        {"change", "reject", "I reject that this document takes effect"},
-};
-
-static const char *meaning_of(const struct mlc_statement *s)
-{
-        for (size_t i = 0; i < ARRAY_LEN(MEANINGS); i++)
-                if (strcmp(MEANINGS[i].subject, s->subject_kind) == 0 &&
-                    strcmp(MEANINGS[i].decision, s->decision) == 0)
-                        return MEANINGS[i].text;
-        return NULL;
-}
-
 static int differs(struct cli *cli, const char *member)
 {
         return mlc_fail(&cli->err, MLC_E_VERIFY,
@@ -139,7 +117,7 @@ int signing_make(struct cli *cli, struct mlc_statement *facts, const json_t *ser
         int r;
 
         mlc_str_init(&ret->text, MLC_STATEMENT_MAX);
-        facts->meaning = meaning_of(facts);
+        facts->meaning = mlc_statement_meaning(facts->subject_kind, facts->decision);
         if (!mlc_streq(facts->meaning,
                        json_string_value(json_object_get(meanings, facts->decision))))
                 return differs(cli, "meaning");

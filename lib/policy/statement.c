@@ -34,6 +34,28 @@ static bool only_of(const char *s, const char *set, size_t min, size_t max)
         return s != NULL && strlen(s) >= min && strlen(s) <= max && strspn(s, set) == strlen(s);
 }
 
+/* What one signs under, word for word. */
+static const struct {
+        const char *subject, *decision, *text;
+} MEANINGS[] = {
+        {"promotion", "approve",
+         "I have seen the evidence and approve that this version goes live in this environment"},
+        {"promotion", "reject",
+         "I have seen the evidence and reject that this version goes live in this environment"},
+        {"promotion", "rollback", "I bring this environment back to this version"},
+        {"change", "approve", "I approve that this document takes effect"},
+        {"change", "reject", "I reject that this document takes effect"},
+};
+
+const char *mlc_statement_meaning(const char *subject_kind, const char *decision)
+{
+        for (size_t i = 0; i < ARRAY_LEN(MEANINGS); i++)
+                if (mlc_streq(MEANINGS[i].subject, subject_kind) &&
+                    mlc_streq(MEANINGS[i].decision, decision))
+                        return MEANINGS[i].text;
+        return NULL;
+}
+
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
 #define DIGITS "0123456789"
 

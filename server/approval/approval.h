@@ -50,9 +50,6 @@ struct approval_signed {
         char digest[MLC_DIGEST_STR], signature_digest[MLC_DIGEST_STR];
 };
 
-/* The text a person signs under, by subject ("promotion", "change") and decision; NULL when there
- * is no such decision about it. Static. */
-const char *approval_meaning(const char *subject_kind, const char *decision);
 /*
  * The statement about `expect` that the caller would sign now: with a fresh nonce and time, without
  * decision, meaning and reason_commitment; *ret_meanings by decision. Only the subject's members,

@@ -11,26 +11,7 @@
 #define NO_REASON "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 #define NONCE_BYTES 16
 
-static const struct {
-        const char *subject, *decision, *text;
-} MEANINGS[] = {
-        {"promotion", "approve",
-         "I have seen the evidence and approve that this version goes live in this environment"},
-        {"promotion", "reject",
-         "I have seen the evidence and reject that this version goes live in this environment"},
-        {"promotion", "rollback", "I bring this environment back to this version"},
-        {"change", "approve", "I approve that this document takes effect"},
-        {"change", "reject", "I reject that this document takes effect"},
-};
-
-const char *approval_meaning(const char *subject_kind, const char *decision)
-{
-        for (size_t i = 0; i < ARRAY_LEN(MEANINGS); i++)
-                if (mlc_streq(MEANINGS[i].subject, subject_kind) &&
-                    mlc_streq(MEANINGS[i].decision, decision))
-                        return MEANINGS[i].text;
-        return NULL;
-}
+static const char *const DECISIONS[] = {"approve", "reject", "rollback"};
 
 static bool decision_fits(const struct mlc_statement *expect, const char *decision)
 {
@@ -74,7 +55,7 @@ int approval_template(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_st
         mlc_random_bytes(random, sizeof(random));
         mlc_hex_encode(random, sizeof(random), nonce);
         s.decision = expect->decision != NULL ? expect->decision : "approve";
-        s.meaning = approval_meaning(s.subject_kind, s.decision);
+        s.meaning = mlc_statement_meaning(s.subject_kind, s.decision);
         s.signer = ctx->principal->user;
         s.reason_commitment = NO_REASON;
         s.time = time;
@@ -90,11 +71,12 @@ int approval_template(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_st
         (void)json_object_del(statement, "decision");
         (void)json_object_del(statement, "meaning");
         (void)json_object_del(statement, "reason_commitment");
-        for (size_t i = 0; i < ARRAY_LEN(MEANINGS); i++)
-                if (mlc_streq(MEANINGS[i].subject, s.subject_kind) &&
-                    decision_fits(expect, MEANINGS[i].decision))
-                        (void)json_object_set_new(meanings, MEANINGS[i].decision,
-                                                  json_string(MEANINGS[i].text));
+        for (size_t i = 0; i < ARRAY_LEN(DECISIONS); i++) {
+                const char *meaning = mlc_statement_meaning(s.subject_kind, DECISIONS[i]);
+
+                if (meaning != NULL && decision_fits(expect, DECISIONS[i]))
+                        (void)json_object_set_new(meanings, DECISIONS[i], json_string(meaning));
+        }
         *ret = TAKE_PTR(statement);
         *ret_meanings = TAKE_PTR(meanings);
         return 0;
@@ -144,7 +126,7 @@ static int check_members(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc
                 return bad_statement(ctx, "signer_name_commitment", "is not the signer's");
         if (!decision_fits(expect, s->decision))
                 return bad_statement(ctx, "decision", "does not fit what it is about");
-        if (!mlc_streq(s->meaning, approval_meaning(s->subject_kind, s->decision)))
+        if (!mlc_streq(s->meaning, mlc_statement_meaning(s->subject_kind, s->decision)))
                 return bad_statement(ctx, "meaning", "is not that of the decision");
         if (!mlc_streq(s->role, expect->role))
                 return bad_statement(ctx, "role", "is not the one that decides here");

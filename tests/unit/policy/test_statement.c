@@ -260,6 +260,18 @@ static void differences_are_named(void **state)
         }
 }
 
+static void meanings_go_with_decisions(void **state)
+{
+        (void)state;
+        assert_string_equal(mlc_statement_meaning("change", "approve"),
+                            "I approve that this document takes effect");
+        assert_non_null(mlc_statement_meaning("promotion", "approve"));
+        assert_non_null(mlc_statement_meaning("promotion", "rollback"));
+        assert_null(mlc_statement_meaning("change", "rollback"));
+        assert_null(mlc_statement_meaning("promotion", NULL));
+        assert_null(mlc_statement_meaning(NULL, "approve"));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -269,6 +281,7 @@ int main(void)
                 cmocka_unit_test(bad_members_are_named),
                 cmocka_unit_test(a_rollback_needs_no_verdict),
                 cmocka_unit_test(differences_are_named),
+                cmocka_unit_test(meanings_go_with_decisions),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
