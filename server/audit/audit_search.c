@@ -92,6 +92,8 @@ int audit_search(struct mlc_ctx *ctx, const struct audit_filter *f, struct audit
         return 0;
 }
 
+static const char *const OPEN_KINDS[] = {MLC_REPLAY_KIND_LOG, "key", "role"};
+
 static bool may_read(const struct auth_principal *p, const struct audit_found *e)
 {
         char ns[128];
@@ -99,9 +101,11 @@ static bool may_read(const struct auth_principal *p, const struct audit_found *e
 
         if (is_auditor(p))
                 return true;
-        /* whoever pinned the first key follows its rotations */
-        if (p != NULL && mlc_streq(e->kind, MLC_REPLAY_KIND_LOG))
-                return true;
+        /* whoever pinned the first key follows its rotations; keys and roles are shown to
+         * everybody anyway, and prove who signed an approval */
+        for (size_t i = 0; p != NULL && i < ARRAY_LEN(OPEN_KINDS); i++)
+                if (mlc_streq(e->kind, OPEN_KINDS[i]))
+                        return true;
         slash = e->model == NULL ? NULL : strchr(e->model, '/');
         if (p == NULL || slash == NULL || (size_t)(slash - e->model) >= sizeof(ns))
                 return false;

@@ -73,7 +73,8 @@ int auth_bootstrap(struct mlc_ctx *ctx, bool *ret_created) MLC_CHECK;
  * DIR/admin-token. */
 int auth_admin_token(struct mlc_ctx *ctx, const char **ret_token) MLC_CHECK;
 
-/* Appends the lines of /keys/allowed_signers for people's keys, namespace approval@mlctl. */
+/* Appends the lines of /keys/allowed_signers for people's keys, namespace approval@mlctl; revoked
+ * ones with valid-before="YYYYMMDDHHMMSSZ". */
 struct mlc_str;
 int auth_allowed_signers(struct mlc_ctx *ctx, struct mlc_str *ret) MLC_CHECK;
 

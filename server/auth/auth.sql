@@ -150,6 +150,14 @@ from ssh_key k where k.user_id = $1 order by k.created, k.id limit 1000
 update ssh_key set revoked = true where id = $1
 
 -- name: auth_allowed_signers
--- Approvers' keys for /keys/allowed_signers; principals are ids.
-select k.user_id, k.type, k.public from ssh_key k join app_user u on u.id = k.user_id
-where not k.revoked and u.status = 'active' order by k.user_id, k.id
+-- Approvers' keys for /keys/allowed_signers; principals are ids. A revoked key stays, with the second in which its
+-- leaf says that it ended: what was signed before goes on to verify.
+select k.user_id, k.type, k.public,
+       case when k.revoked then coalesce((
+               select to_char(max(l.time) at time zone 'UTC', 'YYYYMMDDHH24MISS"Z"')
+               from (select s.time from audit_search s
+                     where s.kind = 'key' and s.object_id = k.id and s.action = 'key.revoke'
+                     union all select o.time from audit_outbox o
+                     where o.kind = 'key' and o.object_id = k.id and o.action = 'key.revoke') l), '19700101000000Z')
+       end
+from ssh_key k order by k.user_id, k.id

@@ -16,8 +16,14 @@ int auth_allowed_signers(struct mlc_ctx *ctx, struct mlc_str *ret)
         r = db_run0(&tx, SQL_AUTH_ALLOWED_SIGNERS, &rows);
         if (r < 0)
                 return r;
-        for (int i = 0; i < rows.n; i++)
-                mlc_str_addf(ret, "%s namespaces=\"" MLC_SSHSIG_NS_APPROVAL "\" %s %s\n",
-                             db_text(&rows, i, 0), db_text(&rows, i, 1), db_text(&rows, i, 2));
+        /* no valid-after: what is signed carries the time at which it was shown, and the key may be
+         * registered a moment later */
+        for (int i = 0; i < rows.n; i++) {
+                mlc_str_addf(ret, "%s namespaces=\"" MLC_SSHSIG_NS_APPROVAL "\"",
+                             db_text(&rows, i, 0));
+                if (!db_is_null(&rows, i, 3))
+                        mlc_str_addf(ret, ",valid-before=\"%s\"", db_text(&rows, i, 3));
+                mlc_str_addf(ret, " %s %s\n", db_text(&rows, i, 1), db_text(&rows, i, 2));
+        }
         return mlc_str_check(ret, &ctx->err);
 }

@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -151,6 +153,9 @@ def test_others_see_only_models_of_theirs(auditor, user):
     assert person.http.ok("GET", f"/api/v1/audit/entries?id={person.id}")["items"] == []
     person.http.refused(404, "GET", f"/api/v1/audit/entries/{found[0]['index']}")
     person.http.refused(404, "GET", f"/api/v1/audit/proof?leaf_hash={found[0]['leaf_hash']}")
+    (role,) = person.http.ok("GET", f"/api/v1/audit/entries?kind=role&id={person.id}"
+                             "/contributor@elsewhere")["items"]
+    assert person.http.ok("GET", f"/api/v1/audit/proof?leaf_hash={role['leaf_hash']}")["leaf"]
     person.http.refused(403, "GET", "/api/v1/audit/state")
     person.http.refused(403, "GET", "/log/tile/entries/000")
 
@@ -185,6 +190,37 @@ def test_allowed_signers_name_keys_and_purposes(server, user):
     lines = server.client().ok("GET", "/keys/allowed_signers").decode().splitlines()
     assert any(x.startswith("signer-") and 'namespaces="git" ssh-ed25519 ' in x for x in lines)
     assert any(x.startswith(f'{person.id} namespaces="approval@mlctl" ssh-ed25519 ') for x in lines)
+
+
+def keygen_verify(directory, who, at):
+    done = subprocess.run(
+        ["ssh-keygen", "-Y", "verify", "-f", directory / "signers", "-I", who, "-n",
+         "approval@mlctl", "-O", f"verify-time={at}", "-s", directory / "message.sig"],
+        input=b"message", capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_a_revoked_key_stays_with_its_end(server, user, tmp_path):
+    person = user("approver")
+    key = person.key()
+    person.run("key", "add", f"{key}.pub")
+    (tmp_path / "message").write_bytes(b"message")
+    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "approval@mlctl",
+                    tmp_path / "message"], check=True)
+    before = time.strftime("%Y%m%d%H%M%SZ", time.gmtime())
+    (listed,) = person.json("key", "list")
+    person.run("key", "revoke", listed["id"])
+    for _ in range(2):  # its leaf waits for the sequencer, then is in the log
+        text = server.client().ok("GET", "/keys/allowed_signers")
+        (tmp_path / "signers").write_bytes(text)
+        (line,) = [x for x in text.decode().splitlines() if x.startswith(person.id)]
+        end = re.fullmatch(person.id + r' namespaces="approval@mlctl",valid-before="(\d{14}Z)" '
+                           r'ssh-ed25519 \S+', line).group(1)
+        assert before <= end <= time.strftime("%Y%m%d%H%M%SZ", time.gmtime())
+        assert keygen_verify(tmp_path, person.id, before)
+        after = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + 60))
+        assert not keygen_verify(tmp_path, person.id, after)
+        time.sleep(0.5)
 
 
 @pytest.mark.skipif(GO is None or not SUMDB.exists(),
