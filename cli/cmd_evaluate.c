@@ -223,8 +223,41 @@ static int run_list(struct cli *cli)
         return 0;
 }
 
+/* The path of the one version that has this evaluation. */
+static int find_evaluation(struct cli *cli, const char *id, struct mlc_str *ret)
+{
+        _cleanup_(json_decref_p) json_t *found = NULL;
+        _cleanup_(mlc_str_done) struct mlc_str path;
+        const json_t *items, *one;
+        char ref[MLC_REF_STR];
+        int r;
+
+        mlc_str_init(&path, RESOURCE_PATH_MAX);
+        mlc_str_addf(&path, "/api/v1/evaluations/%s", id);
+        r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&path), NULL, &found, &cli->err);
+        if (r < 0)
+                return r;
+        items = json_object_get(found, "items");
+        one = json_array_get(items, 0);
+        if (one == NULL)
+                return mlc_fail(&cli->err, MLC_E_NOT_FOUND, "there is no evaluation '%s'", id);
+        if (json_array_size(items) > 1)
+                return mlc_fail(&cli->err, MLC_E_USAGE,
+                                "%zu versions have the evaluation '%s', '%s:%lld' and others: say "
+                                "which, 'mlctl evaluation withdraw REF ID'",
+                                json_array_size(items), id,
+                                json_string_value(json_object_get(one, "model")),
+                                (long long)json_integer_value(json_object_get(one, "version")));
+        (void)snprintf(ref, sizeof(ref), "%s:%lld",
+                       json_string_value(json_object_get(one, "model")),
+                       (long long)json_integer_value(json_object_get(one, "version")));
+        return resource_version(cli, ref, ret);
+}
+
 static int run_withdraw(struct cli *cli)
 {
+        const char *ref = cli->n_args > 1 ? cli->args[0] : NULL;
+        const char *evaluation = cli->args[cli->n_args - 1];
         const char *reason = cli_opt(cli, "reason");
         _cleanup_(json_decref_p) json_t *body = NULL, *now = NULL;
         _cleanup_(mlc_str_done) struct mlc_str path;
@@ -235,15 +268,18 @@ static int run_withdraw(struct cli *cli)
         if (reason == NULL || reason[0] == '\0')
                 return mlc_fail(&cli->err, MLC_E_USAGE,
                                 "withdrawing takes --reason TEXT; it stays visible");
-        r = mlc_digest_parse(cli->args[1], &id, &cli->err);
+        r = mlc_digest_parse(evaluation, &id, &cli->err);
         if (r < 0)
-                return mlc_wrap(&cli->err, "evaluation '%s'", cli->args[1]);
-        r = resource_version(cli, cli->args[0], &path);
-        mlc_str_addf(&path, "/evaluations/%s/withdraw", cli->args[1]);
+                return mlc_wrap(&cli->err, "evaluation '%s'", evaluation);
+        if (ref != NULL)
+                r = resource_version(cli, ref, &path);
         if (r == 0)
                 r = cli_connect(cli);
+        if (r == 0 && ref == NULL)
+                r = find_evaluation(cli, evaluation, &path);
         if (r < 0)
                 return r;
+        mlc_str_addf(&path, "/evaluations/%s/withdraw", evaluation);
         body = json_pack("{s:s}", "reason", reason);
         if (body == NULL)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "the reason is not valid UTF-8");
@@ -276,9 +312,9 @@ const struct cli_command CMD_EVALUATE[] = {
          EVALUATE_OPTIONS, run_evaluate},
         {"evaluation list", "REF", 1, 1, "the evaluations of a version, newest first", NULL, NULL,
          run_list},
-        {"evaluation withdraw", "REF EVALUATION", 2, 2, "make an evaluation count no longer",
-         "It stays visible, with the reason. REF is a version of the model; EVALUATION its id\n"
-         "(sha256:…) as 'mlctl evaluation list' shows it.",
+        {"evaluation withdraw", "[REF] EVALUATION", 1, 2, "make an evaluation count no longer",
+         "It stays visible, with the reason. EVALUATION is its id (sha256:…) as 'mlctl evaluation\n"
+         "list' shows it; REF, the version, is needed when several have that evaluation.",
          WITHDRAW_OPTIONS, run_withdraw},
         {0},
 };

@@ -168,6 +168,19 @@ from evaluation e join version v on v.id = e.version_id join model m on m.id = v
 left join app_user u on u.id = e.author
 where e.version_id = $1::bigint and e.id = $2
 
+-- name: evaluation_bytes
+select e.document, e.submitted from evaluation e where e.version_id = $1::bigint and e.id = $2
+
+-- name: evaluation_find_all
+-- Wherever the id is, in the namespaces $2 (null: all).
+select json_build_object('evaluation', e.id, 'model', m.ns || '/' || m.name, 'version', v.number,
+                         'dataset', e.dataset, 'at', gate_time(e.at),
+                         'author', json_build_object('id', e.author, 'name', u.name), 'examples', e.examples,
+                         'withdrawn', e.withdrawn)::text
+from evaluation e join version v on v.id = e.version_id join model m on m.id = v.model_id
+left join app_user u on u.id = e.author
+where e.id = $1 and ($2::text[] is null or m.ns = any ($2::text[])) order by m.ns, m.name, v.number limit 100
+
 -- name: evaluation_records
 -- Records of a version for a bundle, oldest first.
 select e.id, v.digest, e.submitted, e.examples, e.withdrawn, gate_time(e.at), e.document, e.recomputed

@@ -361,6 +361,12 @@ static int evaluation_json(struct mlc_ctx *ctx, struct db_tx *tx, const struct d
         return 0;
 }
 
+static int unknown_evaluation(struct mlc_ctx *ctx, const char *id, const struct gate_version *v)
+{
+        return ctx_fail(ctx, MLC_E_NOT_FOUND, "evaluation '%s' of '%s:%" PRId64 "' does not exist",
+                        id, v->model, v->number);
+}
+
 static int reply_evaluation(struct mlc_ctx *ctx, const struct gate_subject *s, const char *id,
                             struct http_reply *reply)
 {
@@ -378,9 +384,7 @@ static int reply_evaluation(struct mlc_ctx *ctx, const struct gate_subject *s, c
         if (r < 0)
                 return r;
         if (rows.n == 0)
-                return ctx_fail(ctx, MLC_E_NOT_FOUND,
-                                "evaluation '%s' of '%s:%" PRId64 "' does not exist", id, v.model,
-                                v.number);
+                return unknown_evaluation(ctx, id, &v);
         r = evaluation_json(ctx, &tx, &rows, &body);
         if (r < 0)
                 return r;
@@ -397,6 +401,47 @@ int api_evaluation_get(struct mlc_ctx *ctx, const struct api_evaluation_get_req 
         struct gate_subject s = SUBJECT(req);
 
         return reply_evaluation(ctx, &s, req->path.evaluation, reply);
+}
+
+int api_evaluation_document_get(struct mlc_ctx *ctx,
+                                const struct api_evaluation_document_get_req *req,
+                                struct http_reply *reply)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct gate_subject s = SUBJECT(req);
+        const char *id = req->path.evaluation, *bytes;
+        struct gate_version v;
+        int r = db_tx_begin_read(ctx, &tx);
+
+        if (r == 0)
+                r = gate_version_find(ctx, &tx, &s, &v);
+        if (r == 0)
+                r = db_run(&tx, SQL_EVALUATION_BYTES, &rows, DB_INT(v.id), DB_TEXT(id));
+        if (r < 0)
+                return r;
+        if (rows.n == 0)
+                return unknown_evaluation(ctx, id, &v);
+        bytes = db_text(&rows, 0, 0);
+        http_reply_etag(reply, db_text(&rows, 0, 1) + strlen("sha256:"));
+        http_reply_bytes(reply, 200, "application/json", bytes, strlen(bytes));
+        return 0;
+}
+
+int api_evaluation_find(struct mlc_ctx *ctx, const struct api_evaluation_find_req *req,
+                        struct http_reply *reply)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const char *namespaces = NULL;
+        int r = readable(ctx, &namespaces);
+
+        if (r == 0)
+                r = db_tx_begin_read(ctx, &tx);
+        if (r == 0)
+                r = db_run(&tx, SQL_EVALUATION_FIND_ALL, &rows, DB_TEXT(req->path.evaluation),
+                           DB_TEXT(namespaces));
+        return r < 0 ? r : reply_items(ctx, &rows, rows.n, NULL, reply);
 }
 
 int api_evaluation_withdraw(struct mlc_ctx *ctx, const struct api_evaluation_withdraw_req *req,

@@ -72,6 +72,11 @@ def test_declared(model, writer, http):
     assert one["submitted"] == submitted and one["judged"] >= 1 and one["reason"] is None
     other = writer(model, doc + b"\n")
     assert other["evaluation"] != made["evaluation"], "other bytes are another evaluation"
+    for one, sent in ((made, doc), (other, doc + b"\n")):
+        reply = http.get(f"{model.base}/versions/1/evaluations/{one['evaluation']}/document")
+        assert reply.content == sent and reply.headers["Content-Type"] == "application/json"
+        (found,) = http.ok("GET", f"/api/v1/evaluations/{one['evaluation']}")["items"]
+        assert (found["model"], found["version"]) == (model.name, 1)
     page = http.ok("GET", f"{model.base}/versions/latest/evaluations")
     assert [e["evaluation"] for e in page["items"]] == [other["evaluation"], made["evaluation"]]
     first = http.ok("GET", f"{model.base}/versions/1/evaluations", params={"limit": 1})

@@ -81,6 +81,27 @@ def test_withdrawing(scientist, tmp_path):
     assert "withdrawn" in scientist.run("evaluation", "list", scientist.ref).stdout
 
 
+def test_withdrawing_by_id_alone(server, scientist, tmp_path):
+    file = gate.write_evaluation(tmp_path / "eval.json", 0.5, 78)
+    made = scientist.json("evaluate", scientist.ref, "--file", file)["evaluation"]
+    gone = scientist.json("evaluation", "withdraw", made, "--reason", "wrong labels")
+    assert gone["withdrawn"] is True and gone["evaluation"] == made
+    none = "sha256:" + "0" * 64
+    assert "no evaluation" in scientist.run("evaluation", "withdraw", none, "--reason", "x",
+                                            status=1).stderr
+    refs = [gate.push(scientist, tmp_path / "same", "same", model=f"evals/{name}")
+            for name in ("twin-a", "twin-b")]
+    ids = {scientist.json("evaluate", ref, "--file", file)["evaluation"] for ref in refs}
+    assert len(ids) == 1, "the same artifact and file"
+    done = scientist.run("evaluation", "withdraw", *ids, "--reason", "x", status=2)
+    assert "evals/twin-a:1" in done.stderr and "say which" in done.stderr
+    scientist.run("evaluation", "withdraw", refs[1], *ids, "--reason", "x")
+    assert scientist.json("evaluation", "list", refs[0])[0]["withdrawn"] is False
+    stranger = invite(server, tmp_path / "una", "una", ["evaluator@elsewhere"])
+    assert "no evaluation" in stranger.run("evaluation", "withdraw", *ids, "--reason", "x",
+                                           status=1).stderr
+
+
 def test_only_evaluators_may(server, scientist, tmp_path):
     other = invite(server, tmp_path / "uma", "uma", ["contributor@evals"])
     file = gate.write_evaluation(tmp_path / "eval.json", 0.9)
