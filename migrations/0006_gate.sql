@@ -63,7 +63,6 @@ create table evaluation (
 comment on column evaluation.document is 'the bytes submitted; their SHA-256 is `submitted`';
 comment on column evaluation.recomputed is 'RFC 8785 form of the metrics that the examples give';
 comment on column evaluation.reason is 'commitment of why it was withdrawn';
-create index evaluation_id on evaluation (id);
 create index evaluation_dataset on evaluation (md5(dataset), version_id);
 create index evaluation_dataset_name on evaluation (md5(dataset_name), key);
 comment on index evaluation_dataset is 'a reference may be longer than an index entry';

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules that only read text. Each takes a Tree and yields findings "path:line: what"."""
+import hashlib
 import os
 import re
 
@@ -310,5 +311,17 @@ def cleanups(tree):
                 yield f"{f.path}:{line}: {match.group(1)} is cleaned up before it has a value"
 
 
-ALL = [sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c,
+def migrations(tree):
+    """What was published is applied somewhere already: it never changes (migrations/SHA256SUMS)."""
+    sums = tree.root / "migrations/SHA256SUMS"
+    if not sums.exists():
+        return
+    for number, line in enumerate(sums.read_text(encoding="utf-8").splitlines(), 1):
+        digest, name = line.split()
+        path = tree.root / "migrations" / name
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            yield f"migrations/SHA256SUMS:{number}: {name} was published: add a migration instead"
+
+
+ALL = [migrations, sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c,
        leftovers, foreign_words, readmes, links]

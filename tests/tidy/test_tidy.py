@@ -32,6 +32,8 @@ def check(tmp_path):
 
 
 BAD = [
+    (rules.migrations, {"migrations/SHA256SUMS": "0" * 64 + "  0001_a.sql\n",
+                        "migrations/0001_a.sql": "x"}, "0001_a.sql was published"),
     (rules.sizes, {"lib/a.c": "\n" * 801}, "lib/a.c:801: more than 800"),
     (rules.sizes, {"tool": "#!/usr/bin/env bash\n" + "\n" * 800}, "tool:801: more than 800"),
     (rules.columns, {"lib/a.h": "x" * 101}, "lib/a.h:1: 101 columns"),
