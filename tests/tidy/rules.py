@@ -323,5 +323,5 @@ def migrations(tree):
             yield f"migrations/SHA256SUMS:{number}: {name} was published: add a migration instead"
 
 
-ALL = [migrations, sizes, columns, function_sizes, parameters, cleanups, spdx, layers, third_party, sql_in_c,
-       leftovers, foreign_words, readmes, links]
+ALL = [migrations, sizes, columns, function_sizes, parameters, cleanups, spdx, layers,
+       third_party, sql_in_c, leftovers, foreign_words, readmes, links]

@@ -117,8 +117,9 @@ def test_bad_is_named(check, rule, files, what):
 
 
 GOOD = [
-    (rules.migrations, {"migrations/SHA256SUMS": hashlib.sha256(b"x").hexdigest() + "  0001_a.sql\n",
-                        "migrations/0001_a.sql": "x", "migrations/0002_b.sql": "y"}),
+    (rules.migrations,
+     {"migrations/SHA256SUMS": hashlib.sha256(b"x").hexdigest() + "  0001_a.sql\n",
+      "migrations/0001_a.sql": "x", "migrations/0002_b.sql": "y"}),
     (rules.sizes, {"lib/a.c": "\n" * 800, "docs/a.md": "\n" * 900}),
     (rules.columns, {"lib/a.c": "x" * 100, "docs/a.md": "x" * 200, "b.c": "ü" * 100}),
     (rules.function_sizes, {"lib/a.c": LONG.replace("call();\n", "call();\n", 1).replace(
