@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "award.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli.h"
@@ -146,23 +147,54 @@ static void print_change(struct cli *cli, const json_t *j)
                 {"expires", "expires", OUT_TIME}, {0},
         };
 
+        if (award_is(json_object_get(j, "after_document"))) {
+                award_print(cli, json_object_get(j, "change"),
+                            json_object_get(j, "after_document"));
+                return;
+        }
         out_fields(cli, json_object_get(j, "change"), fields);
         (void)printf("\n");
         textdiff_print(cli, json_object_get(j, "before_document"),
                        json_object_get(j, "after_document"));
 }
 
+/* The document's own members say which one it is; the server's word for it must be the same. */
+static int name_document(struct cli *cli, const json_t *evidence, struct mlc_str *ret)
+{
+        const json_t *after = json_object_get(evidence, "after_document");
+        const char *said;
+        int r = mlc_json_get_str(json_object_get(evidence, "change"), "/change", "document", &said,
+                                 &cli->err);
+
+        if (r == 0)
+                r = award_document_name(cli,
+                                        json_is_object(after)
+                                                ? after
+                                                : json_object_get(evidence, "before_document"),
+                                        ret);
+        if (r < 0)
+                return r;
+        if (strcmp(said, mlc_str_cstr(ret)) != 0)
+                return mlc_fail(&cli->err, MLC_E_VERIFY,
+                                "the server calls the change '%s', but what it shows is '%s'; "
+                                "nothing was signed",
+                                said, mlc_str_cstr(ret));
+        return 0;
+}
+
 static int decide_change(struct cli *cli, struct decision *d)
 {
         _cleanup_(json_decref_p) json_t *evidence = NULL;
+        _cleanup_(mlc_str_done) struct mlc_str document;
         char before[MLC_DIGEST_STR], after[MLC_DIGEST_STR];
         struct mlc_statement facts = {
                 .decision = d->word, .subject_kind = "change", .subject_id = d->id};
         int r = resource_of(cli, "/api/v1/changes/", d->id, "/evidence", &evidence);
 
+        mlc_str_init(&document, RESOURCE_PATH_MAX);
         if (r == 0)
-                r = mlc_json_get_str(json_object_get(evidence, "change"), "/change", "document",
-                                     &facts.document, &cli->err);
+                r = name_document(cli, evidence, &document);
+        facts.document = mlc_str_cstr(&document);
         if (r == 0)
                 r = digest_of(cli, json_object_get(evidence, "before_document"), before,
                               &facts.before);

@@ -6,6 +6,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "award.h"
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "cli.h"
@@ -24,6 +25,7 @@ static const struct out_column USER_FIELDS[] = {
 static void print_user(struct cli *cli, const json_t *j)
 {
         out_fields(cli, j, USER_FIELDS);
+        award_print_pending(cli, json_object_get(j, "pending"));
 }
 
 /* whoami */
@@ -346,7 +348,10 @@ const struct cli_command CMD_AUTH[] = {
          run_user_enable},
         {"user erase", "USER", 1, 1, "erase a person's name and personal text for ever", NULL, NULL,
          run_user_erase},
-        {"role grant", "USER ROLE[@NS]", 2, 2, "grant a role", NULL, NULL, run_role_grant},
+        {"role grant", "USER ROLE[@NS]", 2, 2, "grant a role",
+         "Where a protected environment names the role, or the person is owner or approver there,\n"
+         "it waits for the owners' signatures.",
+         NULL, run_role_grant},
         {"role revoke", "USER ROLE[@NS]", 2, 2, "take a role away", NULL, NULL, run_role_revoke},
         {0},
 };

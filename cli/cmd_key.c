@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "award.h"
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "cli.h"
@@ -24,6 +25,7 @@ static const struct out_column KEY_FIELDS[] = {
 static void print_key(struct cli *cli, const json_t *j)
 {
         out_fields(cli, j, KEY_FIELDS);
+        award_print_pending(cli, json_object_get(j, "pending"));
 }
 
 /* Signs what the server will check: the key, the person and the log it is meant for. */
@@ -138,7 +140,8 @@ static const struct cli_option LIST_OPTIONS[] = {
 
 const struct cli_command CMD_KEY[] = {
         {"key add", "FILE.pub", 1, 1, "register your public SSH key",
-         "The private half lies beside it or in the agent: it signs a proof that it is yours.",
+         "The private half lies beside it or in the agent: it signs a proof that it is yours.\n"
+         "A key of an owner or approver of a protected environment waits for its owners.",
          NULL, run_add},
         {"key list", "", 0, 0, "your keys", NULL, LIST_OPTIONS, run_list},
         {"key revoke", "ID", 1, 1, "revoke a key from this moment of the log on", NULL, NULL,

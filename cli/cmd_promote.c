@@ -249,6 +249,20 @@ static int run_cancel(struct cli *cli)
 
 /* inbox */
 
+/* A document by its name; a role or key with the name of who would get it. */
+static json_t *what_changes(const json_t *item)
+{
+        const char *document = json_string_value(json_object_get(item, "document"));
+        const char *person =
+                json_string_value(json_object_get(json_object_get(item, "person"), "name"));
+        const char *first = document != NULL ? strchr(document, '/') : NULL;
+        const char *rest = first != NULL ? strchr(first + 1, '/') : NULL;
+
+        if (person == NULL || rest == NULL)
+                return json_string(document != NULL ? document : "?");
+        return json_sprintf("%s %s of %s", document[0] == 'K' ? "key" : "role", rest + 1, person);
+}
+
 static void print_inbox(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
@@ -276,7 +290,7 @@ static void print_inbox(struct cli *cli, const json_t *j)
                                 json_sprintf("%s:%" JSON_INTEGER_FORMAT, model,
                                              json_integer_value(json_object_get(one, "version"))));
                 else
-                        (void)json_object_set(row, "what", json_object_get(one, "document"));
+                        (void)json_object_set_new(row, "what", what_changes(one));
                 (void)json_object_set_new(
                         row, "signed",
                         json_sprintf("%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT,

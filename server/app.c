@@ -163,6 +163,16 @@ static int join_gate(struct app *app, struct mlc_err *err)
         return 0;
 }
 
+static int join_auth(struct app *app, struct mlc_err *err)
+{
+        static const struct auth_hooks hooks = {.ask = approval_award_ask,
+                                                .renew = approval_award_renew};
+
+        (void)err;
+        auth_set_hooks(app, &hooks);
+        return 0;
+}
+
 static int add_promotions(struct app *app, struct mlc_err *err)
 {
         (void)err;
@@ -238,6 +248,7 @@ static const struct module MODULES[] = {
         {"log", audit_attach, audit_close, FOR_OTHERS},
         {"sources", add_sources, NULL, FOR_ALL},
         {"gate", join_gate, NULL, FOR_ALL},
+        {"awards", join_auth, NULL, FOR_ALL},
         {"admin", start_admin, NULL, FOR_SERVE},
         {"store", store_start, store_stop, FOR_ALL},
         {"sweep", store_sweep_start, NULL, FOR_SERVE},

@@ -9,6 +9,7 @@
 struct app;
 struct mlc_ctx;
 struct metrics_out;
+struct auth_hooks;
 struct gate_hooks;
 
 #define APP_HOOKS_MAX 16
@@ -57,6 +58,7 @@ struct app {
         struct registry *registry;
         struct work *work; /* leader lock, timers, LISTEN */
         struct http *http;
+        const struct auth_hooks *auth_hooks; /* see auth/auth.h; NULL: none */
         const struct gate_hooks *gate_hooks; /* see gate/gate.h; NULL: none */
         struct app_hooks hooks;
 };

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "audit/audit.h"
+#include "auth/auth.h"
 #include "codec/digest.h"
 #include "codec/json.h"
 #include "ctx.h"
@@ -103,5 +104,10 @@ int approval_void(struct mlc_ctx *ctx, struct db_tx *tx, const char *subject_kin
 /* struct gate_hooks.change_open. */
 int approval_change_open(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_change *c,
                          const json_t *protection, json_t **ret) MLC_CHECK;
+/* struct auth_hooks.ask and .renew. */
+int approval_award_ask(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a,
+                       json_t **ret) MLC_CHECK;
+int approval_award_renew(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                         json_t *pending) MLC_CHECK;
 /* [inbox item…] of changes that wait for the caller. */
 int approval_inbox(struct mlc_ctx *ctx, struct db_tx *tx, json_t *items) MLC_CHECK;

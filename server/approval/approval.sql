@@ -68,6 +68,10 @@ select pg_advisory_xact_lock(7305818, hashtext($1 || '/' || $2))
 select id, after_digest, before_digest, need from change_request
   where kind = $1 and name = $2 and state = 'pending' for update
 
+-- name: change_roles_of
+-- Roles that wait for a person.
+select id from change_request where kind = 'Role' and state = 'pending' and starts_with(name, $1 || '/') order by seq
+
 -- name: change_insert
 insert into change_request (id, kind, name, before_digest, after_digest, yaml, normal, protection, need, requested_by,
   expires)
@@ -94,6 +98,8 @@ select json_build_object('id', c.id, 'document', c.kind || '/' || c.name, 'kind'
                            from json_array_elements(c.protection::json) p),
                          'need', c.need, 'state', c.state, 'requested_by', json_build_object('id', u.id, 'name',
                            u.name),
+                         'person', case when c.kind in ('Role', 'Key') then (select json_build_object('id', p.id,
+                           'name', p.name) from app_user p where p.id = split_part(c.name, '/', 1)) end,
                          'created', approval_time(c.created), 'expires', approval_time(c.expires),
                          'approvals', approval_shown('change', c.id), 'url', '/api/v1/changes/' || c.id)::text
 from change_request c join app_user u on u.id = c.requested_by where c.id = $1
@@ -112,7 +118,9 @@ select yaml, normal from document_version where kind = $1 and name = $2 and dige
 -- name: change_pending_all
 select c.id, c.kind, c.name, c.need, json_build_object('id', u.id, 'name', u.name)::text, approval_time(c.created),
        approval_time(c.expires),
-       coalesce((select string_agg(p ->> 'environment', ', ') from json_array_elements(c.protection::json) p), '')
+       coalesce((select string_agg(p ->> 'environment', ', ') from json_array_elements(c.protection::json) p), ''),
+       case when c.kind in ('Role', 'Key') then (select json_build_object('id', p.id, 'name', p.name)::text
+         from app_user p where p.id = split_part(c.name, '/', 1)) else 'null' end
 from change_request c join app_user u on u.id = c.requested_by
 where c.state = 'pending' and not exists (select from approval a where a.subject_kind = 'change' and a.subject_id = c.id
                                           and a.signer = $1 and not a.void)

@@ -117,7 +117,8 @@ static int change_rules(struct mlc_ctx *ctx, struct db_tx *tx, const struct chan
         const struct gate_change doc = document_of(c, NULL);
         size_t i, k;
         const json_t *p, *owner;
-        int r = gate_protection(ctx, tx, &doc, &protection);
+        int r = change_is_award(c) ? change_award_protection(ctx, tx, c, &protection)
+                                   : gate_protection(ctx, tx, &doc, &protection);
 
         if (r < 0)
                 return r;
@@ -312,7 +313,10 @@ static int apply(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c)
         const struct gate_change doc = document_of(c, detail);
         int r = move(ctx, tx, c->id, "applied", NULL);
 
-        return r < 0 ? r : gate_document_put(ctx, tx, &doc);
+        if (r < 0)
+                return r;
+        return change_is_award(c) ? change_apply_award(ctx, tx, c)
+                                  : gate_document_put(ctx, tx, &doc);
 }
 
 static int require_pending(struct mlc_ctx *ctx, const struct change *c)
@@ -355,8 +359,8 @@ static int check_owner(struct mlc_ctx *ctx, struct db_tx *tx, const struct chang
                 return r;
         if (json_array_size(rules) == 0)
                 return ctx_fail(ctx, MLC_E_CONFLICT,
-                                "nobody needs to sign '%s/%s' any more; apply it again", c->kind,
-                                c->name);
+                                "nobody needs to sign '%s/%s' any more; %s it again", c->kind,
+                                c->name, change_is_award(c) ? "ask for" : "apply");
         r = may_sign(ctx, tx, c, rules, &may);
         if (r < 0)
                 return r;
@@ -375,11 +379,15 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct tally t = {0};
         const char *document;
         char id[24], leaf[65];
-        int r = change_load(ctx, tx, d->id, true, &c);
+        int r = change_load(ctx, tx, d->id, false, &c);
 
         d->applied = false;
         json_decref(d->reply);
         d->reply = NULL;
+        if (r == 0)
+                r = change_hold(ctx, tx, &c);
+        if (r == 0)
+                r = change_load(ctx, tx, d->id, true, &c);
         if (r == 0)
                 r = require_pending(ctx, &c);
         if (r == 0)
@@ -391,6 +399,8 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
                 return ctx->err.code;
         change_statement(ctx, &c, document, &expect);
         r = approval_verify(ctx, tx, d->in, &expect, &s);
+        if (r == 0 && mlc_streq(s.s.decision, "approve"))
+                r = change_fits(ctx, tx, &c);
         if (r == 0)
                 r = approval_store(ctx, tx, &s, NULL, id, leaf);
         if (r == 0)
@@ -414,8 +424,10 @@ int change_approve(struct mlc_ctx *ctx, const char *id, const struct approval_in
                 json_decref(d.reply);
                 return r;
         }
-        if (d.applied)
+        if (d.applied) {
+                auth_changed(ctx->app);
                 gate_documents_published(ctx);
+        }
         *ret = d.reply;
         return 0;
 }
@@ -489,18 +501,25 @@ static int inbox_item(struct mlc_ctx *ctx, const struct db_rows *rows, int i, co
                       json_t *items)
 {
         const char *id = db_text(rows, i, 0);
-        json_t *who, *item;
+        json_t *who, *person = NULL, *item;
         int r = approval_parse(ctx, db_text(rows, i, 4), &who);
 
         if (r < 0)
                 return r;
-        item = json_pack("{s:s, s:s, s:n, s:n, s:s, s:o, s:s, s:i, s:i, s:o, s:n, s:s, s:s, s:o}",
+        if (!mlc_streq(db_text(rows, i, 8), "null"))
+                r = approval_parse(ctx, db_text(rows, i, 8), &person);
+        if (r < 0) {
+                json_decref(who);
+                return r;
+        }
+        item = json_pack("{s:s, s:s, s:n, s:n, s:s, s:o, s:s, s:i, s:i, s:o, s:n, s:s, s:s, s:o, "
+                         "s:o*}",
                          "kind", "change", "id", id, "model", "version", "environment",
                          db_text(rows, i, 7), "document",
                          json_sprintf("%s/%s", db_text(rows, i, 1), db_text(rows, i, 2)), "rule",
                          "owners", "need", t->need, "have", t->have, "requested_by", who, "reason",
                          "created", db_text(rows, i, 5), "expires", db_text(rows, i, 6), "url",
-                         json_sprintf("/api/v1/changes/%s", id));
+                         json_sprintf("/api/v1/changes/%s", id), "person", person);
         (void)json_array_append_new(items, item);
         return 0;
 }

@@ -39,5 +39,21 @@ int change_show(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c,
 int change_approve(struct mlc_ctx *ctx, const char *id, const struct approval_in *in,
                    json_t **ret) MLC_CHECK;
 int change_cancel(struct mlc_ctx *ctx, const char *id, const char *reason, json_t **ret) MLC_CHECK;
+
+/* --- changes of kinds Role and Key (approval_award.c) --- */
+
+bool change_is_award(const struct change *c);
+/* What it would give; *ret borrows from *ret_document, which is the caller's. */
+int change_award(struct mlc_ctx *ctx, const struct change *c, json_t **ret_document,
+                 struct auth_award *ret) MLC_CHECK;
+/* As gate_protection, as people and documents are now. */
+int change_award_protection(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c,
+                            json_t **ret) MLC_CHECK;
+/* What must stay as it is until COMMIT when any change is decided; before its row is locked. */
+int change_hold(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) MLC_CHECK;
+/* MLC_E_CONFLICT when a role or key cannot be given any more. */
+int change_fits(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) MLC_CHECK;
+int change_apply_award(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) MLC_CHECK;
+
 /* The leader's task. */
 int change_expire(struct mlc_ctx *ctx) MLC_CHECK;

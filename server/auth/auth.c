@@ -101,6 +101,22 @@ int auth_require_admin(struct mlc_ctx *ctx, const char *ns)
         return ctx_fail(ctx, MLC_E_FORBIDDEN, "role admin in namespace '%s' is needed", ns);
 }
 
+int auth_record_new(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
+                    const char *id, const char *change)
+{
+        _cleanup_(json_decref_p) json_t *after = NULL, *detail = NULL;
+        int r = auth_db_state(ctx, tx, kind, id, &after);
+
+        if (r < 0)
+                return r;
+        detail = change != NULL ? json_pack("{s:s}", "change", change) : json_object();
+        return audit_append(
+                ctx, tx,
+                &(struct audit_entry){
+                        .action = action, .kind = kind, .id = id, .after = after, .detail = detail},
+                NULL);
+}
+
 int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
                 const char *id, const json_t *before)
 {
@@ -197,7 +213,7 @@ static int bootstrap_admin(struct mlc_ctx *ctx, struct db_tx *tx)
 
         if (r < 0)
                 return r;
-        r = auth_role_insert(ctx, tx, user, &everywhere);
+        r = auth_role_insert(ctx, tx, user, &everywhere, NULL);
         if (r < 0)
                 return r;
         r = auth_token_issue(ctx, tx, &(struct auth_token_new){.user = user, .scope = ""}, token,

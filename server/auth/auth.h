@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include "audit/audit.h"
+#include "codec/json.h"
 #include "ctx.h"
+#include "db/db.h"
 
 /* Roles are bits, so that a permission is a mask. None implies another. Names as in the contract,
  * lower case. */
@@ -55,6 +57,46 @@ int auth_identify(struct mlc_ctx *ctx, const char *authorization,
 /* "contributor" -> AUTH_CONTRIBUTOR; 0 when unknown. */
 unsigned auth_role_parse(const char *name);
 const char *auth_role_name(unsigned role); /* one bit */
+
+/* --- roles and keys that owners of protected environments must sign for --- */
+
+/* A role or key that would become somebody's. */
+struct auth_award {
+        const char *kind; /* "Role" | "Key" */
+        const char *user; /* id */
+        const char *name; /* of the change: "UID/ROLE@NS" | "UID/SHA256:…" */
+        const json_t *document; /* what takes effect; the digest of its RFC 8785 form is signed */
+};
+/* Set by app.c before requests. NULL: nobody ever needs to sign. */
+struct auth_hooks {
+        /*
+         * In the caller's transaction, which holds the person's row: whether owners must sign, and
+         * that it stays so until COMMIT. *ret is the pending change {"id","kind","name","digest",
+         * "before","need"}, NULL when nobody needs to sign. The caller's.
+         */
+        int (*ask)(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a, json_t **ret);
+        /* The person has another key: roles of theirs that wait for owners name it as well. What
+         * took the place of a change is appended to `pending`. */
+        int (*renew)(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, json_t *pending);
+};
+/* `hooks` is borrowed and lives as long as app. */
+void auth_set_hooks(struct app *app, const struct auth_hooks *hooks);
+
+/* An award by its document, parsed; strings live as long as the document, or in ctx's arena. */
+int auth_award_read(struct mlc_ctx *ctx, const json_t *document, struct auth_award *ret) MLC_CHECK;
+/* The person's row is held until COMMIT. Before rows of changes are. */
+int auth_award_hold(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a) MLC_CHECK;
+/* The same award as it would be asked for now; the caller's. */
+int auth_award_renew(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a,
+                     json_t **ret) MLC_CHECK;
+/* MLC_E_CONFLICT with the reason when it cannot take effect any more. */
+int auth_award_fits(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a) MLC_CHECK;
+/* It takes effect, with its leaf, whose detail names the change. auth_changed() after COMMIT. */
+int auth_award_apply(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_award *a,
+                     const char *change) MLC_CHECK;
+/* After COMMIT of anything that changes what tokens may: forgets what is remembered, here and in
+ * servers that share DIR. */
+void auth_changed(struct app *app);
 
 /* For audit_check: names are those that were committed to. */
 int auth_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),

@@ -146,6 +146,13 @@ select json_build_object('id', k.id, 'user', k.user_id, 'type', k.type, 'public'
                          'fingerprint', k.fingerprint, 'revoked', k.revoked, 'created', auth_time(k.created))
 from ssh_key k where k.user_id = $1 order by k.created, k.id limit 1000
 
+-- name: auth_keys_held
+-- A person's keys as they are signed for; they stay so until COMMIT.
+select k.public from ssh_key k where k.user_id = $1 and not k.revoked order by k.public collate "C" for share
+
+-- name: auth_role_held
+select 1 from role_grant where user_id = $1 and role = $2 and ns = $3
+
 -- name: auth_key_revoke
 update ssh_key set revoked = true where id = $1
 

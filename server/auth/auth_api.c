@@ -181,8 +181,9 @@ int api_role_grant(struct mlc_ctx *ctx, const struct api_role_grant_req *req,
 {
         json_t *json = NULL;
         int r = auth_role_grant(ctx, req->path.user, req->body.role, &json);
+        bool pending = r == 0 && json_object_get(json, "pending") != NULL;
 
-        return reply_json(reply, r, 200, json);
+        return reply_json(reply, r, pending ? 202 : 200, json);
 }
 
 int api_role_revoke(struct mlc_ctx *ctx, const struct api_role_revoke_req *req,
@@ -238,11 +239,11 @@ int api_key_list(struct mlc_ctx *ctx, const struct api_key_list_req *req, struct
 
 int api_key_add(struct mlc_ctx *ctx, const struct api_key_add_req *req, struct http_reply *reply)
 {
-        bool created = false;
         json_t *json = NULL;
-        int r = auth_key_add(ctx, req->body.public, req->body.proof, &created, &json);
+        int status = 200;
+        int r = auth_key_add(ctx, req->body.public, req->body.proof, &status, &json);
 
-        return reply_json(reply, r, created ? 201 : 200, json);
+        return reply_json(reply, r, status, json);
 }
 
 int api_key_revoke(struct mlc_ctx *ctx, const struct api_key_revoke_req *req,

@@ -45,11 +45,11 @@ int auth_require_admin(struct mlc_ctx *ctx, const char *ns) MLC_CHECK;
  * auth_state. */
 int auth_record(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
                 const char *id, const json_t *before) MLC_CHECK;
+/* The same of an object that is new, because of a change that owners signed (NULL: of none). */
+int auth_record_new(struct mlc_ctx *ctx, struct db_tx *tx, const char *action, const char *kind,
+                    const char *id, const char *change) MLC_CHECK;
 /* A fresh secret with its SHA-256. */
 void auth_secret_make(const char *prefix, char ret[AUTH_SECRET_MAX], struct mlc_digest *ret_hash);
-/* After COMMIT of anything that changes what tokens may: forgets what is remembered, here and in
- * servers that share DIR. */
-void auth_changed(struct app *app);
 /* After the roles, status or owner of people changed: MLC_E_CONFLICT when nobody would be admin
  * everywhere. */
 int auth_keep_an_admin(struct mlc_ctx *ctx, struct db_tx *tx) MLC_CHECK;
@@ -95,8 +95,9 @@ struct auth_user_new {
 /* The user's row, name commitment and leaf. */
 int auth_user_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
                      const char *owner_id, char ret_id[MLC_ID_MAX]) MLC_CHECK;
+/* Whatever owners say; `change` is what they signed, or NULL. One that is held changes nothing. */
 int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
-                     const struct auth_spec *spec) MLC_CHECK;
+                     const struct auth_spec *spec, const char *change) MLC_CHECK;
 int auth_user_create(struct mlc_ctx *ctx, const struct auth_user_new *in, json_t **ret) MLC_CHECK;
 int auth_user_invite(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
 int auth_user_set_status(struct mlc_ctx *ctx, const char *user, const char *status,
@@ -105,6 +106,7 @@ int auth_user_erase(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHE
 int auth_user_get(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
 int auth_user_list(struct mlc_ctx *ctx, const char *after, int64_t limit, json_t **ret_items,
                    const char **ret_last) MLC_CHECK;
+/* *ret has `pending` when owners must sign first. */
 int auth_role_grant(struct mlc_ctx *ctx, const char *user, const char *spec,
                     json_t **ret) MLC_CHECK;
 int auth_role_revoke(struct mlc_ctx *ctx, const char *user, const char *spec,
@@ -112,8 +114,25 @@ int auth_role_revoke(struct mlc_ctx *ctx, const char *user, const char *spec,
 int auth_login(struct mlc_ctx *ctx, const char *invite, json_t **ret) MLC_CHECK;
 
 /* auth_key.c */
-int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created,
+/* *ret_status: 200 it was there, 201 it is registered, 202 owners must sign first. */
+int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, int *ret_status,
                  json_t **ret) MLC_CHECK;
+/* A new key's row and leaf; `public` is base64. `change` as of auth_role_insert. */
+struct auth_key_new {
+        const char *user, *type, *public, *fingerprint;
+};
+int auth_key_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_key_new *in,
+                    const char *change, char ret_id[MLC_ID_MAX]) MLC_CHECK;
+
+/* auth_award.c */
+
+/* Grants the role, or asks those who must sign; that is appended to `pending`. The person's row is
+ * held. */
+int auth_award_role(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
+                    const struct auth_spec *spec, json_t *pending) MLC_CHECK;
+/* Registers the key, whose id is then in ret_id, or asks: ret_id is "". */
+int auth_award_key(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_key_new *in,
+                   json_t *pending, char ret_id[MLC_ID_MAX]) MLC_CHECK;
 int auth_key_list(struct mlc_ctx *ctx, const char *user, json_t **ret) MLC_CHECK;
 int auth_key_revoke(struct mlc_ctx *ctx, const char *id, json_t **ret) MLC_CHECK;
 

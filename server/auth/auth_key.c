@@ -57,20 +57,17 @@ static int find_registered(struct mlc_ctx *ctx, struct db_tx *tx, const char *pu
         return *ret_id != NULL ? 0 : ctx->err.code;
 }
 
-static int insert_key(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_sshkey *key,
-                      const char *public_b64, char ret_id[MLC_ID_MAX])
+int auth_key_insert(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_key_new *in,
+                    const char *change, char ret_id[MLC_ID_MAX])
 {
-        char fingerprint[MLC_SSHKEY_FP];
         int r;
 
         mlc_random_id('k', ret_id);
-        mlc_sshkey_fingerprint(key, fingerprint);
-        r = db_run(tx, SQL_AUTH_KEY_INSERT, NULL, DB_TEXT(ret_id), DB_TEXT(ctx->principal->user),
-                   DB_TEXT(mlc_sshkey_type_name(key->type)), DB_TEXT(public_b64),
-                   DB_TEXT(fingerprint));
+        r = db_run(tx, SQL_AUTH_KEY_INSERT, NULL, DB_TEXT(ret_id), DB_TEXT(in->user),
+                   DB_TEXT(in->type), DB_TEXT(in->public), DB_TEXT(in->fingerprint));
         if (r < 0)
                 return r;
-        return auth_record(ctx, tx, "key.add", "key", ret_id, NULL);
+        return auth_record_new(ctx, tx, "key.add", "key", ret_id, change);
 }
 
 static int public_base64(struct mlc_ctx *ctx, const struct mlc_sshkey *key, const char **ret)
@@ -100,41 +97,64 @@ static int accept_key(struct mlc_ctx *ctx, const char *public_line, const char *
         return check_proof(ctx, ret, fingerprint, proof);
 }
 
-int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, bool *ret_created,
+/* The person's row is held: their keys are the same ones until COMMIT. */
+static int add_in_tx(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_key_new *in,
+                     int *ret_status, json_t **ret)
+{
+        _cleanup_(json_decref_p) json_t *json = NULL, *pending = json_array();
+        const char *existing;
+        char id[MLC_ID_MAX] = "";
+        int status = 200, r = find_registered(ctx, tx, in->public, &existing);
+
+        if (r < 0)
+                return r;
+        if (existing == NULL) {
+                r = auth_award_key(ctx, tx, in, pending, id);
+                status = id[0] != '\0' ? 201 : 202;
+        }
+        if (r == 0 && status != 202)
+                r = auth_db_json(ctx, tx, &SQL_AUTH_KEY_JSON, existing != NULL ? existing : id,
+                                 "key", &json);
+        if (r < 0)
+                return r;
+        if (status == 202)
+                json = json_pack("{s:s, s:s, s:s, s:s}", "user", in->user, "type", in->type,
+                                 "public", in->public, "fingerprint", in->fingerprint);
+        if (json_array_size(pending) > 0)
+                (void)json_object_set(json, "pending", pending);
+        *ret_status = status;
+        *ret = TAKE_PTR(json);
+        return 0;
+}
+
+int auth_key_add(struct mlc_ctx *ctx, const char *public_line, const char *proof, int *ret_status,
                  json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         _cleanup_(json_decref_p) json_t *json = NULL;
-        const char *public_b64, *existing;
+        struct auth_key_new in = {.user = ctx->principal->user};
+        char fingerprint[MLC_SSHKEY_FP];
+        struct auth_user self;
         struct mlc_sshkey key;
-        char id[MLC_ID_MAX];
-        int r = accept_key(ctx, public_line, proof, &key);
+        int status = 0, r = accept_key(ctx, public_line, proof, &key);
 
+        if (r == 0)
+                r = public_base64(ctx, &key, &in.public);
         if (r < 0)
                 return r;
-        r = public_base64(ctx, &key, &public_b64);
-        if (r < 0)
-                return r;
+        mlc_sshkey_fingerprint(&key, fingerprint);
+        in.type = mlc_sshkey_type_name(key.type);
+        in.fingerprint = fingerprint;
         r = db_tx_begin(ctx, &tx);
+        if (r == 0)
+                r = auth_db_user_find(ctx, &tx, in.user, &self);
+        if (r == 0)
+                r = add_in_tx(ctx, &tx, &in, &status, &json);
+        if (r == 0)
+                r = db_tx_commit(&tx);
         if (r < 0)
                 return r;
-        r = find_registered(ctx, &tx, public_b64, &existing);
-        if (r < 0)
-                return r;
-        if (existing != NULL)
-                (void)snprintf(id, sizeof(id), "%s", existing);
-        else {
-                r = insert_key(ctx, &tx, &key, public_b64, id);
-                if (r < 0)
-                        return r;
-        }
-        r = auth_db_json(ctx, &tx, &SQL_AUTH_KEY_JSON, id, "key", &json);
-        if (r < 0)
-                return r;
-        r = db_tx_commit(&tx);
-        if (r < 0)
-                return r;
-        *ret_created = existing == NULL;
+        *ret_status = status;
         *ret = TAKE_PTR(json);
         return 0;
 }

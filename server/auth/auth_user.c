@@ -17,7 +17,7 @@ static int role_id(struct mlc_ctx *ctx, const char *user, const struct auth_spec
 }
 
 int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
-                     const struct auth_spec *spec)
+                     const struct auth_spec *spec, const char *change)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         const char *id;
@@ -31,7 +31,7 @@ int auth_role_insert(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
         r = role_id(ctx, user, spec, &id);
         if (r < 0)
                 return r;
-        return auth_record(ctx, tx, "role.grant", "role", id, NULL);
+        return auth_record_new(ctx, tx, "role.grant", "role", id, change);
 }
 
 static int role_remove(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
@@ -90,7 +90,7 @@ static int check_grant(struct mlc_ctx *ctx, const char *field, bool service,
 }
 
 static int grant_all(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user_new *in,
-                     const char *user)
+                     const char *user, json_t *pending)
 {
         for (size_t i = 0; i < in->n_roles; i++) {
                 struct auth_spec spec;
@@ -104,7 +104,7 @@ static int grant_all(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_us
                 r = check_grant(ctx, field, in->service, &spec);
                 if (r < 0)
                         return r;
-                r = auth_role_insert(ctx, tx, user, &spec);
+                r = auth_award_role(ctx, tx, user, &spec, pending);
                 if (r < 0)
                         return r;
         }
@@ -172,10 +172,16 @@ static int first_token(struct mlc_ctx *ctx, struct db_tx *tx, const char *user,
         return 0;
 }
 
+static void add_pending(json_t *user, json_t *pending)
+{
+        if (json_array_size(pending) > 0)
+                (void)json_object_set(user, "pending", pending);
+}
+
 int auth_user_create(struct mlc_ctx *ctx, const struct auth_user_new *in, json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
-        _cleanup_(json_decref_p) json_t *user = NULL;
+        _cleanup_(json_decref_p) json_t *user = NULL, *pending = json_array();
         char id[MLC_ID_MAX], secret[AUTH_SECRET_MAX];
         struct auth_user owner = {0};
         int r = db_tx_begin(ctx, &tx);
@@ -188,12 +194,13 @@ int auth_user_create(struct mlc_ctx *ctx, const struct auth_user_new *in, json_t
         r = auth_user_insert(ctx, &tx, in, in->service ? owner.id : NULL, id);
         if (r < 0)
                 return r;
-        r = grant_all(ctx, &tx, in, id);
+        r = grant_all(ctx, &tx, in, id, pending);
         if (r < 0)
                 return r;
         r = auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, id, "user", &user);
         if (r < 0)
                 return r;
+        add_pending(user, pending);
         r = in->service ? first_token(ctx, &tx, id, secret, user)
                         : invite_set(&tx, id, secret, user);
         if (r < 0)
@@ -341,9 +348,17 @@ static int erase(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *
 
 enum change { CHANGE_STATUS, CHANGE_ERASE, CHANGE_GRANT, CHANGE_REVOKE };
 
+struct asked {
+        enum change what;
+        const char *arg;
+        json_t *pending; /* of a grant; appended to */
+};
+
 static int apply_change(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth_user *u,
-                        enum change what, const char *arg)
+                        const struct asked *a)
 {
+        enum change what = a->what;
+        const char *arg = a->arg;
         const char *field = what == CHANGE_GRANT ? "/role" : "path:role";
         struct auth_spec spec;
         int r;
@@ -361,7 +376,7 @@ static int apply_change(struct mlc_ctx *ctx, struct db_tx *tx, const struct auth
                         return r;
                 if (u->erased)
                         return ctx_fail(ctx, MLC_E_GONE, "'%s' was erased", u->id);
-                return auth_role_insert(ctx, tx, u->id, &spec);
+                return auth_award_role(ctx, tx, u->id, &spec, a->pending);
         }
         r = auth_require_admin(ctx, spec.ns);
         if (r < 0)
@@ -377,7 +392,7 @@ static int change_user(struct mlc_ctx *ctx, const char *who, enum change what, c
                        json_t **ret)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
-        _cleanup_(json_decref_p) json_t *user = NULL;
+        _cleanup_(json_decref_p) json_t *user = NULL, *pending = json_array();
         struct auth_user u;
         int r = db_tx_begin(ctx, &tx);
 
@@ -386,12 +401,13 @@ static int change_user(struct mlc_ctx *ctx, const char *who, enum change what, c
         r = auth_db_user_find(ctx, &tx, who, &u);
         if (r < 0)
                 return r;
-        r = apply_change(ctx, &tx, &u, what, arg);
+        r = apply_change(ctx, &tx, &u, &(struct asked){what, arg, pending});
         if (r < 0)
                 return r;
         r = auth_db_json(ctx, &tx, &SQL_AUTH_USER_JSON, u.id, "user", &user);
         if (r < 0)
                 return r;
+        add_pending(user, pending);
         r = db_tx_commit(&tx);
         if (r < 0)
                 return r;

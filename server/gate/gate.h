@@ -64,6 +64,13 @@ int gate_document_put(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_c
 void gate_documents_published(struct mlc_ctx *ctx);
 
 /*
+ * Until the transaction ends no document changes: what is decided by protection then holds at
+ * COMMIT. `write`: this transaction may become the one that changes some. Take it before rows of
+ * change requests, and after rows of people.
+ */
+int gate_documents_hold(struct mlc_ctx *ctx, struct db_tx *tx, bool write) MLC_CHECK;
+
+/*
  * Which protected environments a change belongs to, judged by the documents as they are now: a new
  * array of {"environment","owners":[user ids],"threshold"}, empty when nobody needs to sign. An
  * environment is protected once it has owners and a threshold. Its own document, its policy,

@@ -11,6 +11,10 @@ select id, state from gate_state where object_kind = 'evaluation'
 -- name: document_state
 select state from gate_state where object_kind = 'document' and id = $1
 
+-- name: document_head_share
+-- While it is held no document changes.
+select 1 from document_head h where h.id = 0 for share of h
+
 -- name: document_head_lock
 -- Whoever holds the row writes the next commit; its oid, '' before the first.
 select h.seq, coalesce((select v.commit_oid from document_version v where v.seq = h.seq), '')

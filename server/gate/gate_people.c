@@ -463,6 +463,13 @@ static int stands_in(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *pair, 
         return 0;
 }
 
+int gate_documents_hold(struct mlc_ctx *ctx, struct db_tx *tx, bool write)
+{
+        (void)ctx;
+        return write ? db_run0(tx, SQL_DOCUMENT_HEAD_LOCK, NULL)
+                     : db_run0(tx, SQL_DOCUMENT_HEAD_SHARE, NULL);
+}
+
 int gate_protection_of_person(struct mlc_ctx *ctx, struct db_tx *tx, const char *user, json_t **ret)
 {
         _cleanup_(json_decref_p) json_t *all = NULL, *list = json_array();

@@ -647,16 +647,22 @@ def test_check_finds_what_was_slipped_in(own, broken, mended, what):
 # --- protected environments ---
 
 
+@pytest.fixture(scope="module")
+def owning(own_server, tmp_path_factory):
+    """People of a server of this module's own: who is asked for is guarded in all of it."""
+    return people_of(own_server, tmp_path_factory.mktemp("owners"))
+
+
 @pytest.fixture
-def protected(server, people):
-    case = Case(server, people)
-    owners = ", ".join(f"'user:{people[n].name}'" for n in ("dana", "eli"))
+def protected(own_server, owning):
+    case = Case(own_server, owning)
+    owners = ", ".join(f"'user:{owning[n].name}'" for n in ("dana", "eli"))
     apply(case.admin, environment(case.env, f"policy: {case.env}\nalias: {case.alias}\n"
                                   f"owners: [{owners}]\nthreshold: 2\n"))
     return case
 
 
-def test_changes_of_a_protected_environment(protected, people):
+def test_changes_of_a_protected_environment(protected, owning):
     case = protected
     done = apply(case.admin, policy(case.env, "[]", TWO))
     assert done["applied"] == [] and done["pending"][0]["need"] == 2
@@ -665,19 +671,19 @@ def test_changes_of_a_protected_environment(protected, people):
     shown = case.admin.ok("GET", f"/api/v1/changes/{change}")
     assert shown["change"]["state"] == "pending" and shown["change"]["have"] == 0
     assert shown["before_document"]["checks"] and shown["after_document"]["checks"] == []
-    assert change in {i["id"] for i in people["dana"].http.ok("GET", "/api/v1/inbox")["items"]}
-    evidence = signing.evidence(people["finn"], change)
-    assert signing.post(people["finn"], change, signing.body(
-        evidence, people["finn"].key_file)).status_code == 403
-    evidence = signing.evidence(people["dana"], change)
-    reply = signing.post(people["dana"], change, signing.body(
-        evidence, people["dana"].key_file, after="sha256:" + "1" * 64))
+    assert change in {i["id"] for i in owning["dana"].http.ok("GET", "/api/v1/inbox")["items"]}
+    evidence = signing.evidence(owning["finn"], change)
+    assert signing.post(owning["finn"], change, signing.body(
+        evidence, owning["finn"].key_file)).status_code == 403
+    evidence = signing.evidence(owning["dana"], change)
+    reply = signing.post(owning["dana"], change, signing.body(
+        evidence, owning["dana"].key_file, after="sha256:" + "1" * 64))
     assert reply.status_code == 422 and "after" in reply.json()["detail"]
-    assert signing.approve(people["dana"], change)["state"] == "pending"
-    assert signing.approve(people["dana"], change, status=409)
+    assert signing.approve(owning["dana"], change)["state"] == "pending"
+    assert signing.approve(owning["dana"], change, status=409)
     given = case.admin.ok("GET", f"/api/v1/changes/{change}/approvals")
     assert [a["decision"] for a in given["items"]] == ["approve"]
-    applied = signing.approve(people["eli"], change)
+    applied = signing.approve(owning["eli"], change)
     assert (applied["state"], applied["have"], applied["need"]) == ("applied", 2, 2)
     doc = case.admin.ok("GET", f"/api/v1/documents/Policy/{case.env}")
     assert doc["document"]["checks"] == [] and doc["digest"] == shown["change"]["after"]
@@ -691,14 +697,14 @@ def test_changes_of_a_protected_environment(protected, people):
     assert story[2]["detail"]["document"] == doc["document"]
 
 
-def test_changes_end(protected, people):
+def test_changes_end(protected, owning):
     case = protected
     one = apply(case.admin, policy(case.env, "[]", TWO))["pending"][0]["id"]
     two = apply(case.admin, policy(case.env, "[]", "[]"))["pending"][0]["id"]
     assert case.admin.ok("GET", f"/api/v1/changes/{one}")["change"]["state"] == "superseded"
-    assert signing.approve(people["dana"], two, decision="reject")["state"] == "rejected"
+    assert signing.approve(owning["dana"], two, decision="reject")["state"] == "rejected"
     three = apply(case.admin, policy(case.env, "[]", "[]"))["pending"][0]["id"]
-    people["finn"].http.refused(403, "POST", f"/api/v1/changes/{three}/cancel",
+    owning["finn"].http.refused(403, "POST", f"/api/v1/changes/{three}/cancel",
                                 json={"reason": "x"})
     done = case.admin.ok("POST", f"/api/v1/changes/{three}/cancel", json={"reason": "x"})
     assert done["state"] == "cancelled"
@@ -708,11 +714,11 @@ def test_changes_end(protected, people):
     assert doc["document"]["checks"], "nothing of it took effect"
 
 
-def test_protected_rollback_to_another_needs_a_signature(protected, people):
+def test_protected_rollback_to_another_needs_a_signature(protected, owning):
     case = protected
     for accuracy in (0.95, 0.96, 0.97):
         case.to_live(case.version(accuracy))
-    olga = people["olga"]
+    olga = owning["olga"]
     problem = rollback(case, olga, status=403, to="1")
     assert "signature" in problem["detail"]
     ask = {"environment": case.env, "model": case.model.name, "to": "1"}
