@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Published fixtures, and simulations with fixed seeds. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "unit/simulate.h"
 
 #include "stats/dist.h"
 #include "stats/stats.h"
@@ -105,25 +99,6 @@ static void holm(void **state)
         close_to(p[1], 0.06, 1e-15);
         close_to(p[2], 0.06, 1e-15);
         close_to(p[3], 0.02, 1e-15);
-}
-
-/* splitmix64: a fixed sequence for each seed */
-static double uniform(uint64_t *s)
-{
-        uint64_t z = (*s += UINT64_C(0x9e3779b97f4a7c15));
-
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
-
-static int64_t binomial(uint64_t *s, int64_t n, double p)
-{
-        int64_t k = 0;
-
-        for (int64_t i = 0; i < n; i++)
-                k += uniform(s) < p;
-        return k;
 }
 
 /* The share of simulated comparisons that pass agrees with the exact power within three standard
