@@ -18,10 +18,25 @@
 
 #define BATCH 20
 
+#define WAITS 20
+#define WAIT_MS 100
+
 struct check {
         registry_report report;
         void *userdata;
+        int *waits; /* left, of the whole check */
 };
+
+/* Beside a running server a repository may be a moment behind the rows, or ahead of rows read
+ * before: whether to look again. */
+static bool again(const struct check *c)
+{
+        if (*c->waits == 0)
+                return false;
+        --*c->waits;
+        mlc_sleep_ms(WAIT_MS);
+        return true;
+}
 
 __attribute__((format(printf, 2, 3))) static void say(const struct check *c, const char *fmt, ...)
 {
@@ -218,6 +233,10 @@ static int check_repository(struct mlc_ctx *ctx, const struct check *c, const st
                 return r;
         (void)snprintf(tag, sizeof(tag), "refs/tags/v%" PRId64, db_int(s->rows, s->row, C_NUMBER));
         r = git_ref_get(repo, tag, oid, &ctx->err);
+        while (r == MLC_E_NOT_FOUND && again(c)) {
+                mlc_err_clear(&ctx->err);
+                r = git_ref_get(repo, tag, oid, &ctx->err);
+        }
         if (r < 0)
                 return r;
         if (strcmp(oid, db_text(s->rows, s->row, C_COMMIT)) != 0)
@@ -395,7 +414,21 @@ struct refs {
         const struct registry_name *name;
         int64_t versions, n_tags;
         const char *newest;
+        bool quiet, wrong; /* only sees whether something is wrong */
 };
+
+__attribute__((format(printf, 2, 3))) static void wrong_ref(struct refs *refs, const char *fmt, ...)
+{
+        char what[600];
+        va_list ap;
+
+        refs->wrong = true;
+        va_start(ap, fmt);
+        (void)vsnprintf(what, sizeof(what), fmt, ap);
+        va_end(ap);
+        if (!refs->quiet)
+                say(refs->c, "repository of %s: %s", refs->name->repo, what);
+}
 
 /* Tags themselves were compared version by version; here only that there are no others. */
 static int check_ref(void *userdata, const char *name, const char *oid, struct mlc_err *err)
@@ -407,14 +440,13 @@ static int check_ref(void *userdata, const char *name, const char *oid, struct m
         (void)err;
         if (strcmp(name, "refs/heads/main") == 0) {
                 if (strcmp(oid, refs->newest) != 0)
-                        say(refs->c, "repository of %s: '%s' is not at the newest version",
-                            refs->name->repo, name);
+                        wrong_ref(refs, "'%s' is not at the newest version", name);
                 refs->n_tags++;
                 return 0;
         }
         if (!mlc_starts_with(name, tag) || !mlc_parse_u64(name + strlen(tag), &n) || n == 0 ||
             n > (unsigned long long)refs->versions)
-                say(refs->c, "repository of %s: nothing accounts for '%s'", refs->name->repo, name);
+                wrong_ref(refs, "nothing accounts for '%s'", name);
         else
                 refs->n_tags++;
         return 0;
@@ -451,18 +483,21 @@ static int check_refs(struct mlc_ctx *ctx, int64_t model_id, const struct regist
 
         if (path == NULL)
                 return ctx->err.code;
-        r = newest_commit(ctx, model_id, name, &refs);
-        if (r < 0)
-                return r;
         r = git_repo_open(path, false, &repo, &ctx->err);
+        if (r == 0)
+                r = git_repo_check(repo, &ctx->err);
         if (r < 0)
                 return r;
-        r = git_repo_check(repo, &ctx->err);
-        if (r < 0)
-                return r;
-        r = git_ref_each(repo, check_ref, &refs, &ctx->err);
-        if (r < 0)
-                return r;
+        do {
+                refs = (struct refs){.c = c, .name = name, .quiet = *c->waits > 0};
+                r = newest_commit(ctx, model_id, name, &refs);
+                if (r == 0)
+                        r = git_ref_each(repo, check_ref, &refs, &ctx->err);
+                if (r < 0)
+                        return r;
+                if (!refs.wrong && refs.n_tags == refs.versions + 1)
+                        return 0;
+        } while (refs.quiet && again(c));
         if (refs.n_tags < refs.versions + 1)
                 return ctx_fail(ctx, MLC_E_VERIFY, "references are missing");
         return 0;
@@ -562,7 +597,8 @@ static int check_strangers(struct mlc_ctx *ctx, const struct check *c, const cha
 
 int registry_check(struct mlc_ctx *ctx, registry_report report, void *userdata)
 {
-        struct check c = {report, userdata};
+        int waits = WAITS;
+        struct check c = {report, userdata, &waits};
         const char *git = ctx_printf(ctx, "%s/git", ctx->app->config.data);
         int r;
 

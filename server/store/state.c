@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -89,7 +90,8 @@ int store_state_load(int dir_fd, struct store_state *ret, struct mlc_err *err)
         return store_state_parse(text, len, ret, err);
 }
 
-/* No fsync: an older state after a power cut is correct too, and rename replaces it whole. */
+/* An older state after a power cut is correct too, so the rename is not made durable; but what it
+ * puts in place must be there whole, once there are bytes to go on from. */
 int store_state_save(int dir_fd, const struct store_state *st, struct mlc_err *err)
 {
         _cleanup_(free_p) char *text = NULL;
@@ -104,6 +106,8 @@ int store_state_save(int dir_fd, const struct store_state *st, struct mlc_err *e
         r = mlc_write_full(fd, text, strlen(text), err);
         if (r < 0)
                 return r;
+        if (st->offset > 0 && fdatasync(fd) < 0)
+                return mlc_fail_errno(err, "cannot sync", "uploads/…/state.new");
         if (renameat(dir_fd, "state.new", dir_fd, "state") < 0)
                 return mlc_fail_errno(err, "cannot replace", "uploads/…/state");
         return 0;
