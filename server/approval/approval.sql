@@ -152,3 +152,20 @@ select c.id from change_request c
 where c.state = 'applied' and c.kind not in ('Role', 'Key')
   and not exists (select from document_version v where v.kind = c.kind and v.name = c.name
     and v.digest = c.after_digest)
+
+-- name: guard_snapshot
+set transaction isolation level repeatable read, read only
+
+-- name: guard_leaves
+-- In the order of the log; what waits to be sequenced comes last.
+select x.log_id, x.idx, convert_from(x.leaf, 'UTF8') from (
+        (select s.log_id, s.idx, l.leaf from audit_search s join audit_log l on l.log_id = s.log_id and l.idx = s.idx
+         where (s.log_id, s.idx) > ($1::bigint, $2::bigint)
+           and s.kind in ('user', 'role', 'key', 'document', 'change', 'approval')
+         order by s.log_id, s.idx limit $3::bigint)
+        union all
+        (select 2147483648, o.id, o.leaf from audit_outbox o
+         where ($1::bigint < 2147483648 or o.id > $2::bigint)
+           and o.kind in ('user', 'role', 'key', 'document', 'change', 'approval')
+         order by o.id limit $3::bigint)) x
+order by x.log_id, x.idx limit $3::bigint

@@ -179,5 +179,5 @@ int approval_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const cha
                 r = report_rows(ctx, &c, &SQL_CHECK_CHANGES,
                                 "was applied, but no version of its "
                                 "document has its digest");
-        return r;
+        return r < 0 ? r : approval_guard_check(ctx, report, userdata);
 }

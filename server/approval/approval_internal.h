@@ -55,5 +55,9 @@ int change_hold(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) M
 int change_fits(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) MLC_CHECK;
 int change_apply_award(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c) MLC_CHECK;
 
+/* A part of approval_check: that owners had signed what their environments guard. */
+int approval_guard_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
+                         void *userdata) MLC_CHECK;
+
 /* The leader's task. */
 int change_expire(struct mlc_ctx *ctx) MLC_CHECK;

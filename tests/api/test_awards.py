@@ -356,3 +356,95 @@ def test_check_holds(guarded):
     guarded.sign(guarded.ask(guarded.person().id, "approver@v"))
     found = check(guarded.server)
     assert found["ok"] is True, found
+
+
+def forge(server, like, **changes):
+    """A leaf as an administrator of the database would put it into the outbox."""
+    leaf = {**like, **changes}
+    leaf["after"] = digest(leaf["state"])
+    text = signing.canonical(leaf)
+    hashed = hashlib.sha256(b"\0" + text.encode()).hexdigest()
+    server.sql("insert into audit_outbox (leaf, leaf_hash, actor, action, kind, object_id, time) "
+               f"values (convert_to($q${text}$q$, 'UTF8'), decode('{hashed}', 'hex'), "
+               f"'{leaf['actor']}', '{leaf['action']}', '{leaf['kind']}', '{leaf['id']}', "
+               f"'{leaf['time']}')")
+
+
+def slip_role(case, change=None):
+    """Row and leaf of a grant that nobody signed; the role's id."""
+    finn = case.person()
+    state = {"user": finn.id, "role": "approver", "namespace": "slipped"}
+    name = f"{finn.id}/approver@slipped"
+    like = [leaf for leaf in log(case.server) if leaf["action"] == "role.grant"][-1]
+    case.server.sql(f"insert into role_grant values ('{finn.id}', 'approver', 'slipped')")
+    forge(case.server, like, id=name, state=state, detail={"change": change} if change else {})
+    return name
+
+
+def no_change(case):
+    return slip_role(case)
+
+
+def change_that_served_another(case):
+    done = case.ask(case.person().id, "approver@slipped")
+    case.sign(done)
+    return slip_role(case, done)
+
+
+def own_signature(case):
+    """One of two owners signed; the administrator says that this was enough."""
+    finn = case.person()
+    name, change = f"{finn.id}/approver@half", case.ask(finn.id, "approver@half")
+    signing.approve(case.dana, change)
+    like = [leaf for leaf in log(case.server) if leaf["id"] == change][-1]
+    case.server.sql(f"update change_request set state = 'applied' where id = '{change}'")
+    forge(case.server, like, action="change.apply", before=like["after"],
+          state={**like["state"], "state": "applied"})
+    like = [leaf for leaf in log(case.server) if leaf["action"] == "role.grant"][-1]
+    case.server.sql(f"insert into role_grant values ('{finn.id}', 'approver', 'half')")
+    forge(case.server, like, id=name, detail={"change": change},
+          state={"user": finn.id, "role": "approver", "namespace": "half"})
+    return name
+
+
+def key_of_an_owner(case):
+    thief = case.person()
+    (key,) = case.admin.ok("GET", "/api/v1/keys", params={"user": thief.id})
+    stolen = thief.key(name="stolen")
+    public = (stolen.parent / "stolen.pub").read_text().split()[1]
+    fingerprint = subprocess.run(["ssh-keygen", "-lf", stolen], check=True, capture_output=True,
+                                 text=True).stdout.split()[1]
+    like = [leaf for leaf in log(case.server) if leaf["id"] == key["id"]][-1]
+    state = {"user": case.dana.id, "type": "ssh-ed25519", "public": public,
+             "fingerprint": fingerprint, "revoked": False}
+    case.server.sql("insert into ssh_key (id, user_id, type, public, fingerprint) values "
+                    f"('k000000000001', '{case.dana.id}', 'ssh-ed25519', '{public}', "
+                    f"'{fingerprint}')")
+    forge(case.server, like, id="k000000000001", state=state)
+    return f"Key/{case.dana.id}/{fingerprint}"
+
+
+def nothing_came_of_it(case):
+    """The change says that it was applied; the role is not there."""
+    change = case.ask(case.person().id, "approver@none")
+    like = [leaf for leaf in log(case.server) if leaf["id"] == change][-1]
+    case.server.sql(f"update change_request set state = 'applied' where id = '{change}'")
+    forge(case.server, like, action="change.apply", before=like["after"],
+          state={**like["state"], "state": "applied"})
+    return f"change '{change}' was applied, but"
+
+
+@pytest.mark.parametrize("slip", [no_change, change_that_served_another, own_signature,
+                                  key_of_an_owner, nothing_came_of_it],
+                         ids=lambda f: f.__name__)
+def test_check_names_what_nobody_signed(fresh_server, tmp_path, slip):
+    fresh_server.client(fresh_server.admin_token).ok("POST", "/api/v1/users", json={
+        "name": "early", "roles": ["approver@early"]})  # before anything guards it
+    case = Guarded(fresh_server, tmp_path)
+    case.sign(case.ask(case.person().id, "approver@fair"))
+    assert check(fresh_server)["ok"] is True
+    what = slip(case)
+    found = check(fresh_server)
+    assert found["ok"] is False and what in found["what"], found
+    assert slip is nothing_came_of_it or (
+        f"without the signatures of owners of '{case.env}'" in found["what"])
