@@ -7,7 +7,9 @@
 #include "cli.h"
 #include "codec/ref.h"
 #include "documents.h"
+#include "evidence.h"
 #include "judge.h"
+#include "layers.h"
 #include "policy/document.h"
 #include "resource.h"
 #include "textdiff.h"
@@ -247,7 +249,9 @@ static int ask(struct cli *cli, const char *environment, json_t **ret)
 static int run_test(struct cli *cli)
 {
         const char *to = cli_opt(cli, "to"), *would;
-        _cleanup_(json_decref_p) json_t *reply = NULL, *ours = NULL;
+        _cleanup_(json_decref_p) json_t *reply = NULL, *documents = NULL;
+        _cleanup_(evidence_seen_done) struct evidence_seen seen = {0};
+        const json_t *bundle;
         int r;
 
         if (to == NULL)
@@ -256,9 +260,14 @@ static int run_test(struct cli *cli)
         if (r == 0)
                 r = ask(cli, to, &reply);
         if (r == 0)
-                r = judge_again(cli, json_object_get(reply, "bundle"), &ours);
+                r = layers_fetch(cli, json_object_get(reply, "bundle"), &documents);
+        bundle = json_object_get(reply, "bundle");
         if (r == 0)
-                r = judge_compare(cli, ours, json_object_get(reply, "verdict"));
+                r = layers_check(cli, bundle, documents);
+        if (r == 0)
+                r = evidence_judge(cli, bundle, &seen);
+        if (r == 0)
+                r = judge_compare(cli, seen.verdict, json_object_get(reply, "verdict"));
         if (r < 0)
                 return r;
         out_result(cli, reply, print_test);

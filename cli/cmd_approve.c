@@ -96,9 +96,10 @@ static void print_statement(struct cli *cli, const struct mlc_statement *s)
 
 static int decide_promotion(struct cli *cli, struct decision *d)
 {
-        _cleanup_(json_decref_p) json_t *promotion = NULL, *evidence = NULL, *verdict = NULL;
+        _cleanup_(json_decref_p) json_t *promotion = NULL, *evidence = NULL;
         struct mlc_statement facts = {
                 .decision = d->word, .subject_kind = "promotion", .subject_id = d->id};
+        _cleanup_(evidence_seen_done) struct evidence_seen seen = {0};
         struct promotion_decision now;
         int r = promotion_wait(cli, d->id, UNTIL_EVALUATED, mlc_monotonic_ms() + EVALUATING_MS,
                                &now);
@@ -108,14 +109,15 @@ static int decide_promotion(struct cli *cli, struct decision *d)
         if (r == 0)
                 r = resource_of(cli, "/api/v1/promotions/", d->id, "/evidence", &evidence);
         if (r == 0)
-                r = evidence_check(cli, evidence, &d->arena, &facts, &verdict);
+                r = evidence_check(cli, evidence, &d->arena, &facts, &seen);
         if (r == 0)
                 r = signing_make(cli, &facts, json_object_get(evidence, "statement"),
                                  json_object_get(evidence, "meanings"), &d->signing);
         if (r < 0)
                 return r;
         if (cli->output == CLI_TABLE) {
-                evidence_print(cli, promotion, evidence, verdict);
+                evidence_print(cli, promotion, evidence, seen.verdict);
+                evidence_print_seen(cli, &seen);
                 print_statement(cli, &facts);
         }
         return decide(cli, d, "/api/v1/promotions/");

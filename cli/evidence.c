@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "crypto/hash.h"
+#include "codec/ref.h"
 #include "judge.h"
+#include "layers.h"
 #include "policy/decimal.h"
-#include "policy/evaluation.h"
 #include "policy/policy.h"
-#include "resource.h"
+#include "records.h"
+#include "standing.h"
 
 static const char *text_of(const json_t *j, const char *key)
 {
@@ -34,91 +35,18 @@ static const char *in_arena(struct cli *cli, struct mlc_arena *a, const struct m
         return mlc_arena_strdup(a, text, &cli->err);
 }
 
-/* Each evaluation is of this manifest, and its id is that of what it names. */
-static int check_records(struct cli *cli, const json_t *records, const char *manifest)
+/* What layers_check has computed again is the bundle's own. */
+static int digests(struct cli *cli, const json_t *bundle, struct mlc_statement *ret)
 {
-        const json_t *record;
-        size_t i;
+        _cleanup_(json_decref_p) json_t *documents = NULL;
+        int r = layers_fetch(cli, bundle, &documents);
 
-        json_array_foreach (records, i, record) {
-                const char *examples = text_of(record, "examples"), *id = text_of(record, "id");
-                struct mlc_digest m, s, x, want;
-                char text[MLC_DIGEST_STR];
-
-                if (!mlc_streq(text_of(record, "manifest"), manifest) || id == NULL ||
-                    text_of(record, "submitted") == NULL)
-                        return lie(cli, "an evaluation is of another version");
-                if (mlc_digest_parse(manifest, &m, &cli->err) < 0 ||
-                    mlc_digest_parse(text_of(record, "submitted"), &s, &cli->err) < 0 ||
-                    (examples != NULL && mlc_digest_parse(examples, &x, &cli->err) < 0))
-                        return cli->err.code;
-                mlc_evaluation_id(&m, &s, examples != NULL ? &x : NULL, &want);
-                mlc_digest_format(&want, text);
-                if (strcmp(text, id) != 0)
-                        return lie(cli, "an evaluation's id is not that of its content");
-        }
-        return 0;
-}
-
-/* The model's document that the bundle names, for its rollout plan; *ret NULL without one. */
-static int model_document(struct cli *cli, const json_t *bundle, json_t **ret)
-{
-        const json_t *documents = json_object_get(bundle, "documents"), *one;
-        _cleanup_(json_decref_p) json_t *whole = NULL;
-        _cleanup_(mlc_str_done) struct mlc_str path;
-        const char *name = NULL, *digest = NULL;
-        char text[MLC_DIGEST_STR];
-        struct mlc_digest d;
-        size_t i;
-        int r;
-
-        mlc_str_init(&path, RESOURCE_PATH_MAX);
-        json_array_foreach (documents, i, one)
-                if (mlc_streq(text_of(one, "kind"), "Model")) {
-                        name = text_of(one, "name");
-                        digest = text_of(one, "digest");
-                }
-        if (name == NULL)
-                return 0;
-        mlc_str_addf(&path, "/api/v1/documents/Model/%s", name);
-        r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&path), NULL, &whole, &cli->err);
         if (r == 0)
-                r = mlc_sha256_json(json_object_get(whole, "document"), &d, &cli->err);
+                r = layers_check(cli, bundle, documents);
         if (r < 0)
                 return r;
-        mlc_digest_format(&d, text);
-        if (!mlc_streq(text, digest))
-                return mlc_fail(&cli->err, MLC_E_VERIFY,
-                                "the server's document 'Model/%s' is not the one of its evidence; "
-                                "if it was changed just now, try again",
-                                name);
-        *ret = json_incref(json_object_get(whole, "document"));
-        return 0;
-}
-
-static int digests(struct cli *cli, const json_t *bundle, struct mlc_arena *a,
-                   struct mlc_statement *ret)
-{
-        const json_t *environment = json_object_get(bundle, "environment");
-        const json_t *policy = json_object_get(bundle, "policy");
-        _cleanup_(json_decref_p) json_t *model = NULL;
-        struct mlc_digest p, e;
-        int r = mlc_policy_digest(policy, &p, &cli->err);
-
-        if (r == 0)
-                r = model_document(cli, bundle, &model);
-        if (r == 0)
-                r = mlc_environment_digest(environment, policy, model, &e, &cli->err);
-        if (r < 0)
-                return r;
-        ret->policy_digest = in_arena(cli, a, &p);
-        ret->environment_digest = in_arena(cli, a, &e);
-        if (ret->policy_digest == NULL || ret->environment_digest == NULL)
-                return cli->err.code;
-        if (!mlc_streq(ret->policy_digest, text_of(bundle, "policy_digest")))
-                return lie(cli, "policy_digest");
-        if (!mlc_streq(ret->environment_digest, text_of(bundle, "environment_digest")))
-                return lie(cli, "environment_digest");
+        ret->policy_digest = text_of(bundle, "policy_digest");
+        ret->environment_digest = text_of(bundle, "environment_digest");
         return 0;
 }
 
@@ -147,13 +75,48 @@ static int verdict(struct cli *cli, const json_t *evidence, struct mlc_arena *a,
         return 0;
 }
 
+static int parts(struct cli *cli, const json_t *bundle, struct examples *x, struct records *ret)
+{
+        const char *model = text_of(json_object_get(bundle, "version"), "model");
+        struct mlc_ref ref;
+        int r = mlc_ref_parse_model(model != NULL ? model : "", &ref, &cli->err);
+
+        if (r < 0)
+                return r;
+        x->cli = cli;
+        x->model = model;
+        *ret = (struct records){.cli = cli, .examples = x, .document = records_fetch};
+        ret->userdata = (void *)(uintptr_t)model;
+        return records_check(ret, bundle);
+}
+
+void evidence_seen_done(struct evidence_seen *seen)
+{
+        json_decref(seen->verdict);
+        seen->verdict = NULL;
+}
+
+int evidence_judge(struct cli *cli, const json_t *bundle, struct evidence_seen *ret)
+{
+        json_t *ours = NULL;
+        _cleanup_(examples_done) struct examples x = {.cli = cli};
+        struct records records = {0};
+        int r = parts(cli, bundle, &x, &records);
+
+        if (r == 0)
+                r = judge_again(cli, bundle, &x, &ours);
+        if (r < 0)
+                return r;
+        *ret = (struct evidence_seen){records.checked, records.recomputed, records.left_out, ours};
+        return 0;
+}
+
 int evidence_check(struct cli *cli, const json_t *evidence, struct mlc_arena *a,
-                   struct mlc_statement *ret, json_t **ret_verdict)
+                   struct mlc_statement *ret, struct evidence_seen *ret_seen)
 {
         const json_t *bundle = json_object_get(evidence, "bundle");
         const json_t *version = json_object_get(bundle, "version");
         const json_t *champion = json_object_get(bundle, "champion");
-        _cleanup_(json_decref_p) json_t *ours = NULL;
         int r = mlc_json_get_str(version, "/bundle/version", "model", &ret->model, &cli->err);
 
         if (r == 0)
@@ -166,20 +129,16 @@ int evidence_check(struct cli *cli, const json_t *evidence, struct mlc_arena *a,
                 r = mlc_json_get_str(json_object_get(bundle, "environment"), "/bundle/environment",
                                      "name", &ret->environment, &cli->err);
         if (r == 0)
-                r = check_records(cli, json_object_get(bundle, "evaluations"), ret->artifact);
-        if (r == 0 && json_is_object(champion))
-                r = check_records(cli, json_object_get(champion, "evaluations"),
-                                  text_of(champion, "digest"));
+                r = standing_check(cli, bundle);
         if (r == 0)
-                r = digests(cli, bundle, a, ret);
+                r = digests(cli, bundle, ret);
         if (r == 0)
-                r = judge_again(cli, bundle, &ours);
+                r = evidence_judge(cli, bundle, ret_seen);
         if (r == 0)
-                r = verdict(cli, evidence, a, ret, ours);
+                r = verdict(cli, evidence, a, ret, ret_seen->verdict);
         if (r < 0)
                 return r;
         ret->from = json_is_object(champion) ? text_of(champion, "digest") : NULL;
-        *ret_verdict = TAKE_PTR(ours);
         return 0;
 }
 
@@ -267,6 +226,19 @@ static void print_differences(struct cli *cli, const json_t *bundle)
                 out_table(cli, rows, columns);
         else
                 (void)printf("no metric on a dataset that both were evaluated on\n");
+}
+
+void evidence_print_seen(struct cli *cli, const struct evidence_seen *seen)
+{
+        (void)printf("\n%schecked here%s  verdict, policy and environment; %zu evaluation%s as "
+                     "submitted",
+                     out_bold(cli), out_reset(cli), seen->evaluations,
+                     seen->evaluations == 1 ? "" : "s");
+        if (seen->recomputed > 0)
+                (void)printf(", %zu of them computed again from examples", seen->recomputed);
+        if (seen->left_out > 0)
+                (void)printf("; not the examples of %zu, which are too large", seen->left_out);
+        (void)printf("\n");
 }
 
 void evidence_print(struct cli *cli, const json_t *promotion, const json_t *evidence,

@@ -1,112 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "judge.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/io.h"
-#include "client/download.h"
-#include "policy/examples.h"
+#include "codec/ref.h"
 #include "policy/policy.h"
 
-/* Examples of the model's repository, by digest */
-
-struct repository {
-        struct cli *cli;
-        const char *model; /* ns/model */
-};
-
-static int blob_size(const struct repository *r, const char *digest, uint64_t *ret,
-                     struct mlc_err *err)
+int judge_again(struct cli *cli, const json_t *bundle, struct examples *x, json_t **ret)
 {
-        _cleanup_(mlc_response_done) struct mlc_response reply = {0};
-        _cleanup_(mlc_str_done) struct mlc_str path;
-        struct mlc_request request = {.method = "HEAD"};
-        unsigned long long size;
-        char text[32];
-        int rc;
-
-        mlc_str_init(&path, 1024);
-        mlc_str_addf(&path, "/v2/%s/blobs/%s", r->model, digest);
-        rc = mlc_str_check(&path, err);
-        if (rc < 0)
-                return rc;
-        request.path = mlc_str_cstr(&path);
-        rc = mlc_client_do(r->cli->client, &request, &reply, err);
-        if (rc < 0)
-                return rc;
-        if (!mlc_response_header(&reply, "content-length", text, sizeof(text)) ||
-            !mlc_parse_u64(text, &size))
-                return mlc_fail(err, MLC_E_VERIFY, "the server does not say how long '%s' is",
-                                digest);
-        if (size > MLC_EXAMPLES_MAX)
-                return mlc_fail(err, MLC_E_LIMIT, "the examples '%s' have more than 1 GiB", digest);
-        *ret = size;
-        return 0;
-}
-
-/* Into a file that has no name any more once it is open. */
-static int fetch(const struct repository *r, const char *dir, const struct mlc_download *what,
-                 int *ret_fd, struct mlc_err *err)
-{
-        struct mlc_download d = *what;
-        _cleanup_(close_fd) int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        uint64_t received;
-        int rc, fd;
-
-        if (dir_fd < 0)
-                return mlc_fail_errno(err, "open", dir);
-        d.dir_fd = dir_fd;
-        d.name = "examples";
-        rc = mlc_download_blob(r->cli->client, &d, &received, err);
-        if (rc < 0)
-                return rc;
-        fd = openat(dir_fd, d.name, O_RDONLY | O_CLOEXEC);
-        (void)unlinkat(dir_fd, d.name, 0);
-        if (fd < 0)
-                return mlc_fail_errno(err, "open", dir);
-        *ret_fd = fd;
-        return 0;
-}
-
-static int open_examples(void *userdata, const char *digest, int *ret_fd, struct mlc_err *err)
-{
-        const struct repository *r = userdata;
-        struct mlc_download d = {.repository = r->model};
-        const char *tmp = getenv("TMPDIR");
-        char dir[PATH_MAX];
-        int rc = mlc_digest_parse(digest, &d.digest, err);
-
-        if (rc == 0)
-                rc = blob_size(r, digest, &d.size, err);
-        if (rc < 0)
-                return rc;
-        if (snprintf(dir, sizeof(dir), "%s/mlctl-XXXXXX",
-                     tmp != NULL && tmp[0] == '/' ? tmp : "/tmp") >= (int)sizeof(dir) ||
-            mkdtemp(dir) == NULL)
-                return mlc_fail_errno(err, "make directory", dir);
-        rc = fetch(r, dir, &d, ret_fd, err);
-        (void)rmdir(dir);
-        return rc;
-}
-
-int judge_again(struct cli *cli, const json_t *bundle, json_t **ret)
-{
-        struct repository r = {.cli = cli};
-        const struct mlc_policy_examples examples = {open_examples, &r};
+        const struct mlc_policy_examples examples = {examples_open, x};
+        const char *model;
         struct mlc_ref ref;
         int rc = mlc_json_get_str(json_object_get(bundle, "version"), "/bundle/version", "model",
-                                  &r.model, &cli->err);
+                                  &model, &cli->err);
 
         if (rc == 0)
-                rc = mlc_ref_parse_model(r.model, &ref, &cli->err);
-        return rc < 0 ? rc : mlc_policy_judge(bundle, &examples, ret, &cli->err);
+                rc = mlc_ref_parse_model(model, &ref, &cli->err);
+        if (rc < 0)
+                return rc;
+        x->model = model;
+        return mlc_policy_judge(bundle, &examples, ret, &cli->err);
 }
 
 /* What differs */

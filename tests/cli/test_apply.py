@@ -113,10 +113,11 @@ def test_refused_and_held_have_their_exits(judged, tmp_path):
 
 @pytest.mark.parametrize("change, says", [
     (lambda reply: reply["verdict"]["checks"][0].update(observed="0.990000000"),
-     "check 'accuracy', 'observed'"),
-    (lambda reply: reply["verdict"].update(verdict="fail"), "'verdict'"),
+     "another verdict than its evidence gives: check 'accuracy', 'observed'"),
+    (lambda reply: reply["verdict"].update(verdict="fail"),
+     "another verdict than its evidence gives: 'verdict'"),
     (lambda reply: reply["bundle"]["evaluations"][0]["document"]["metrics"][0].update(value=0.5),
-     "check 'accuracy'"),
+     "'document' is not what was submitted"),
 ])
 def test_another_verdict_than_the_evidence_gives_is_refused(server, judged, tmp_path, change, says):
     def lie(reply):
@@ -132,7 +133,7 @@ def test_another_verdict_than_the_evidence_gives_is_refused(server, judged, tmp_
         done = victim.run("policy", "test", "fraud/scorer:1", "--to", "judged", status=1)
     finally:
         liar.close()
-    assert "another verdict" in done.stderr and says in done.stderr
+    assert says in done.stderr
     assert done.stdout == ""
 
 
