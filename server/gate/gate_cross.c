@@ -469,11 +469,38 @@ static int known_of(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *check,
         return 0;
 }
 
+/* Owners guard an environment, but nobody is asked before something goes live in it. */
+static void warn_unasked(const struct gate_set *set, const struct gate_item *item)
+{
+        const json_t *pair;
+        size_t k;
+
+        json_array_foreach (set->environments, k, pair) {
+                const json_t *environment = json_array_get(pair, 0);
+                const char *name = str(environment, "name");
+                bool mine = json_equal((json_t *)(uintptr_t)environment,
+                                       (json_t *)(uintptr_t)item->doc) ||
+                            (strcmp(item->kind, "Policy") == 0 &&
+                             mlc_streq(str(environment, "policy"), item->name));
+
+                if (mine && gate_is_protected(environment) &&
+                    json_array_size(json_object_get(json_array_get(pair, 1), "approvals")) == 0)
+                        json_array_append_new(
+                                set->warnings,
+                                json_sprintf("%s: environment '%s' has owners, but its policy asks "
+                                             "nobody to approve: a version that passes goes live "
+                                             "without a signature",
+                                             item->key, name));
+        }
+}
+
 int gate_warn(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set, size_t i)
 {
         const struct gate_item *item = &set->items[i];
         const json_t *check;
         size_t k;
+
+        warn_unasked(set, item);
 
         json_array_foreach (json_object_get(item->doc, "checks"), k, check) {
                 struct mlc_feasible_in in = {.n = -1, .share = -1, .discordant = -1};

@@ -71,7 +71,8 @@ int gate_cross_check(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set
                      size_t i) MLC_CHECK;
 /* That no model's policy, of the set or of the database, redefines what an environment's says. */
 int gate_cross_layers(struct mlc_ctx *ctx, struct db_tx *tx, struct gate_set *set) MLC_CHECK;
-/* Appends to the set's warnings what mlc_policy_feasible says of item i. */
+/* Appends to the set's warnings what mlc_policy_feasible says of item i, and when nobody approves
+ * what goes live in a protected environment. */
 int gate_warn(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
               size_t i) MLC_CHECK;
 

@@ -336,6 +336,21 @@ def test_founding_is_a_leaf_and_later_changes_need_owners(admin, user, server):
     assert before == (get(admin, "Environment", env)["digest"], get(admin, "Policy", pol)["digest"])
 
 
+def test_warns_when_owners_guard_what_nobody_approves(admin, user):
+    owner, env, pol = user(), fresh("env"), fresh("pol")
+    key_of(owner)
+    done = apply(admin, policy(pol) + "---\n" + environment(env, f"policy: {pol}\n"))
+    assert done["warnings"] == [], "without owners it says unprotected anyway"
+    guarded = environment(env, f"policy: {pol}\n" + owned([owner], 1))
+    (warning,) = apply(admin, guarded, dry_run="true")["warnings"]
+    assert warning.startswith(f"Environment/{env}: ") and "asks nobody to approve" in warning
+    both = policy(pol, "[]", "[{name: r, from: ['user:" + owner.name + "'], count: 1}]")
+    assert apply(admin, both + "---\n" + guarded)["warnings"] == []
+    (warning,) = apply(admin, policy(pol))["warnings"]
+    assert warning.startswith(f"Policy/{pol}: ") and f"'{env}'" in warning
+    assert apply(admin, both)["warnings"] == []
+
+
 def test_rights(admin, user):
     env, pol = fresh("env"), fresh("pol")
     local = user("admin@docs", "contributor@docs")
