@@ -385,7 +385,7 @@ static const struct cli_option DECIDE_OPTIONS[] = {
 
 static const struct cli_option ROLLBACK_OPTIONS[] = {
         {"in", "ENVIRONMENT", "where", false},
-        {"to", "REF", "another version than the one before", false},
+        {"to", "REF", "another version than the newest that can come back", false},
         {"reason", "TEXT", "why; it is logged", false},
         {"key", "FILE", "sign it with this SSH key", false},
         {"yes", NULL, "do not ask", false},
@@ -401,7 +401,7 @@ const struct cli_command CMD_APPROVE[] = {
          DECIDE_OPTIONS, run_approve},
         {"reject", "ID", 1, 1, "sign against a promotion or a change", NULL, DECIDE_OPTIONS,
          run_reject},
-        {"rollback", "NS/MODEL", 1, 1, "bring back what was live before, at once",
+        {"rollback", "NS/MODEL", 1, 1, "bring back a version that was live, at once",
          "Without --to the newest version that was live there before, is not withdrawn and was "
          "not\n"
          "itself rolled back. In a protected environment another version needs --key. Without a\n"

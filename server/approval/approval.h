@@ -78,6 +78,8 @@ struct approval_rules {
         const json_t *rules; /* [{name, from[], count, …}] */
         const char *const *excluded;
         size_t n_excluded;
+        bool hold; /* who counts and their keys stay as they are until COMMIT; not in a tx that only
+                      reads */
 };
 /* Counts approvals that stand: not void, not expired, of an active person whose key holds. */
 int approval_count(struct mlc_ctx *ctx, struct db_tx *tx, const struct approval_rules *in,

@@ -42,6 +42,16 @@ where a.subject_kind = $1 and a.subject_id = $2 and a.decision = 'approve' and n
   and u.status = 'active' and u.kind = 'person' and not k.revoked
 order by a.signer limit 1000
 
+-- name: approval_people_held
+-- The same; neither they nor their keys change until COMMIT.
+select distinct h.signer from (
+  select a.signer from approval a
+  join app_user u on u.id = a.signer join ssh_key k on k.id = a.key_id
+  where a.subject_kind = $1 and a.subject_id = $2 and a.decision = 'approve' and not a.void
+    and a.expires > clock_timestamp() and u.status = 'active' and u.kind = 'person' and not k.revoked
+  order by a.seq limit 1000 for share of u, k) h
+order by h.signer
+
 -- name: approval_shown_list
 select approval_shown($1, $2)::text
 

@@ -307,13 +307,17 @@ static const struct audit_source own_sources[] = {
 static struct audit *audit_new(struct app *app)
 {
         struct audit *a = calloc(1, sizeof(*a));
+        pthread_condattr_t attr;
 
         if (a == NULL)
                 abort();
         a->app = app;
         (void)snprintf(a->dir, sizeof(a->dir), "%s/log", app->config.data);
         (void)pthread_mutex_init(&a->lock, NULL);
-        (void)pthread_cond_init(&a->wake, NULL);
+        (void)pthread_condattr_init(&attr);
+        (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        (void)pthread_cond_init(&a->wake, &attr);
+        (void)pthread_condattr_destroy(&attr);
         app->audit = a;
         audit_add_sources(app, own_sources, ARRAY_LEN(own_sources));
         return a;

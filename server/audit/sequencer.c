@@ -29,7 +29,7 @@ static bool wait_ms(struct loop *l, int64_t ms)
         struct timespec until;
         bool go;
 
-        (void)clock_gettime(CLOCK_REALTIME, &until);
+        (void)clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += ms / 1000;
         until.tv_nsec += ms % 1000 * 1000000;
         if (until.tv_nsec >= 1000000000) {

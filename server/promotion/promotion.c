@@ -18,6 +18,7 @@ void promotion_start(struct app *app)
                                             .timeout_ms = 600000,
                                             .leader_only = true,
                                             .run = promotion_judge_task});
+        work_on_leader(app, promotion_lead, NULL);
 }
 
 struct creation {

@@ -63,6 +63,11 @@ select p.id, p.model, p.version_id, p.version, p.digest, p.environment, p.state,
        (extract(epoch from p.created) * 1000)::bigint, coalesce(p.verdict::json ->> 'verdict', '')
 from promotion p join version v on v.id = p.version_id where p.id = $1
 
+-- name: promotion_moments
+-- Asked after the lock was waited for: whether it has expired, and whether a moment that it waits for has come.
+select coalesce(expires <= clock_timestamp(), false), coalesce(retry_at <= clock_timestamp(), false)
+from promotion where id = $1
+
 -- name: promotion_bundle
 select coalesce(bundle, 'null') from promotion where id = $1
 
@@ -99,13 +104,20 @@ where id = $1
 update promotion set verdict_leaf = decode($2, 'hex') where id = $1
 
 -- name: promotion_unjudged
--- Promotions whose evaluation nobody does (any more).
-select id from promotion where state = 'evaluating' and coalesce(claimed_until, '-infinity') <= now() order by seq
-  limit 50
+-- Promotions whose evaluation nobody does (any more). A claim from before the clock was set back holds nobody off.
+select id from promotion
+where state = 'evaluating'
+  and (coalesce(claimed_until, '-infinity') <= now() or claimed_until > now() + interval '61 seconds')
+order by seq limit 50
 
 -- name: promotion_claim
 update promotion set claimed_until = now() + interval '60 seconds'
-where id = $1 and state = 'evaluating' and coalesce(claimed_until, '-infinity') <= now() returning id
+where id = $1 and state = 'evaluating'
+  and (coalesce(claimed_until, '-infinity') <= now() or claimed_until > now() + interval '61 seconds') returning id
+
+-- name: promotion_unclaim_all
+-- By a new leader: whoever judged may have died with the one before.
+update promotion set claimed_until = null where state = 'evaluating' and claimed_until is not null
 
 -- name: promotion_unclaim
 update promotion set claimed_until = now() + make_interval(secs => $2::bigint) where id = $1 and state = 'evaluating'
@@ -146,20 +158,66 @@ where id in (select id from promotion where not stale
                order by id for update)
 
 -- name: promotion_fresh
-update promotion set stale = false where id = $1
+update promotion set stale = false, retry_at = null where id = $1
+
+-- name: promotion_later
+-- Not before so many seconds.
+update promotion set retry_at = now() + make_interval(secs => $2::bigint)
+where id = $1 and state in ('awaiting_approval', 'approved', 'queued', 'scheduled')
+
+-- name: promotion_earlier
+-- One that was asked for earlier goes live first.
+select id from promotion
+where model = $1 and environment = $2 and state in ('approved', 'queued', 'scheduled')
+  and seq < (select o.seq from promotion o where o.id = $3) limit 1
+
+-- name: promotion_window_schedule
+-- Whether a window is open that opens by a schedule: $1 zone, $2 how long in ms, then minutes, hours, days, months and
+-- weekdays (0 is Sunday). $8: days and weekdays are both restricted, then one of them is enough (as cron has it).
+select exists (
+  select from generate_series(((now() at time zone $1)::date - ($2::bigint / 86400000 + 2)::int)::timestamp,
+                              (now() at time zone $1)::date::timestamp, interval '1 day') d
+  cross join lateral (select extract(day from d)::int = any ($5::int[]) as day,
+                             extract(dow from d)::int = any ($7::int[]) as weekday) is_on
+  cross join unnest($4::int[]) h cross join unnest($3::int[]) m
+  cross join lateral (select (d + make_interval(hours => h, mins => m)) at time zone $1 as opens) w
+  where extract(month from d)::int = any ($6::int[])
+    and case when $8::bool then day or weekday else day and weekday end
+    and w.opens <= now() and now() < w.opens + $2::bigint * interval '1 millisecond')
+
+-- name: promotion_window_dates
+-- The same from $1 to $2, in zone $3; a date without a time is the whole day.
+select now() >= case when length($1) = 10 then $1::timestamp at time zone $3 else $1::timestamptz end
+   and now() < case when length($2) = 10 then ($2::timestamp + interval '1 day') at time zone $3
+               else $2::timestamptz end
+
+-- name: promotion_zone
+select 1 from pg_timezone_names where lower(name) = lower($1)
+union all select 1 from pg_timezone_abbrevs where lower(abbrev) = lower($1) limit 1
+
+-- name: promotion_live_of
+-- What is live in an environment.
+select model, version from environment_live where environment = $1 order by model
+
+-- name: promotion_alias_before
+-- The alias that the version of its document before the newest named.
+select coalesce(normal::json ->> 'alias', '') from document_version where kind = 'Environment' and name = $1
+order by number desc offset 1 limit 1
 
 -- name: promotion_due
 -- What the leader has to do next, the oldest first. $1: size of the published log.
 select p.id, case when v.status = 'withdrawn' then 'withdraw'
                   when p.expires <= now() then 'expire'
-                  when p.state = 'held' and (p.stale or p.retry_at <= now()) then 'evaluate'
+                  when p.state = 'held' then 'evaluate'
                   when p.stale then 'compare'
                   else 'effect' end
 from promotion p join version v on v.id = p.version_id
 where p.state in ('evaluating', 'held', 'awaiting_approval', 'approved', 'queued', 'scheduled')
+  and (p.state in ('evaluating', 'held') or coalesce(p.retry_at, '-infinity') <= now()
+       or p.retry_at > now() + interval '61 seconds')
   and (v.status = 'withdrawn' or p.expires <= now() or (p.stale and p.state <> 'evaluating')
        or (p.state = 'held' and p.retry_at <= now())
-       or (p.state = 'approved'
+       or (p.state in ('approved', 'scheduled')
            and exists (select from audit_log l where l.leaf_hash = p.verdict_leaf and l.idx < $1::bigint
                        and l.log_id = (select max(o.log_id) from audit_origin o))
            and not exists (select from approval a where a.subject_kind = 'promotion' and a.subject_id = p.id
@@ -184,14 +242,14 @@ on conflict (environment, model) do update
 set version = excluded.version, digest = excluded.digest, promotion = excluded.promotion, since = excluded.since
 
 -- name: promotion_back
--- What a rollback goes back to: of the versions that were live there before, the one that was last, is not withdrawn,
--- and whose last time did not end in a rollback.
-select l.version from (select distinct on (p.version) p.version, p.version_id, p.state, p.live_since from promotion p
+-- What a rollback goes back to: of the versions that were live there before, the newest that is not withdrawn and whose
+-- last time live did not end in a rollback.
+select l.version from (select distinct on (p.version) p.version, p.version_id, p.state from promotion p
                        where p.model = $1 and p.environment = $2 and p.live_since is not null
                        order by p.version, p.live_since desc, p.seq desc) l
 join version v on v.id = l.version_id
 where l.version <> $3::bigint and l.state <> 'rolled_back' and v.status <> 'withdrawn'
-order by l.live_since desc limit 1
+order by l.version desc limit 1
 
 -- name: promotion_was_live
 -- The digests under which this version was approved when it was last live there.

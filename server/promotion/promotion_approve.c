@@ -161,7 +161,7 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
 {
         struct decision *d = userdata;
         _cleanup_(json_decref_p) json_t *rules_json = NULL;
-        struct approval_rules rules;
+        struct approval_rules rules = {0};
         struct mlc_statement expect;
         struct approval_signed s;
         struct promotion p;
@@ -175,6 +175,7 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
                 r = require_waiting(ctx, &p);
         if (r == 0)
                 r = promotion_rules(ctx, tx, &p, &rules_json, &rules);
+        rules.hold = true;
         if (r == 0)
                 r = require_counting(ctx, tx, &p, &rules);
         if (r == 0)

@@ -87,17 +87,19 @@ static int check_verdict(struct mlc_ctx *ctx, const struct check *c, const struc
         _cleanup_(json_decref_p) json_t *again = NULL;
         char digest[MLC_DIGEST_STR];
         const char *id = db_text(rows, 0, C_ID);
-        int r = promotion_parse(ctx, db_text(rows, 0, C_BUNDLE), &bundle);
+        bool judged = db_text(rows, 0, C_BUNDLE)[0] != '\0';
+        int r = promotion_parse(ctx, db_text(rows, 0, C_VERDICT), &verdict);
 
-        if (r == 0)
-                r = promotion_parse(ctx, db_text(rows, 0, C_VERDICT), &verdict);
+        if (r == 0 && judged)
+                r = promotion_parse(ctx, db_text(rows, 0, C_BUNDLE), &bundle);
         if (r == 0)
                 r = gate_json_digest(ctx, verdict, digest);
         if (r < 0)
                 return r;
         if (!mlc_streq(digest, db_text(rows, 0, C_VERDICT_DIGEST)))
                 say(c, "promotion '%s': its verdict differs from its digest", id);
-        check_subject(c, rows, verdict);
+        if (judged || !mlc_streq(text_of(verdict, "verdict"), "error"))
+                check_subject(c, rows, verdict);
         check_approvals(c, rows, bundle, verdict);
         if (mlc_streq(text_of(verdict, "verdict"), "error"))
                 return 0; /* what could not be read then may be readable now */

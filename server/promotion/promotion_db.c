@@ -84,6 +84,19 @@ static int split_model(struct mlc_ctx *ctx, struct promotion *p)
         return 0;
 }
 
+/* By the clock after the lock was waited for: what came too late does not count. */
+static int read_moments(struct db_tx *tx, struct promotion *p)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_run(tx, SQL_PROMOTION_MOMENTS, &rows, DB_TEXT(p->id));
+
+        if (r < 0)
+                return r;
+        p->expired = rows.n > 0 && db_bool(&rows, 0, 0);
+        p->due = rows.n > 0 && db_bool(&rows, 0, 1);
+        return 0;
+}
+
 int promotion_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock,
                    struct promotion *ret)
 {
@@ -128,6 +141,8 @@ int promotion_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool l
         p.retries = db_int(&rows, 0, 20);
         p.created_ms = db_int(&rows, 0, 21);
         r = split_model(ctx, &p);
+        if (r == 0 && lock && promotion_is_open(p.state))
+                r = read_moments(tx, &p);
         if (r < 0)
                 return r;
         *ret = p;
@@ -179,7 +194,7 @@ static const char *action_to(const char *state)
                 {"rejected", "promotion.reject"},        {"live", "promotion.live"},
                 {"replaced", "promotion.replace"},       {"rolled_back", "promotion.roll_back"},
                 {"cancelled", "promotion.cancel"},       {"expired", "promotion.expire"},
-                {"superseded", "promotion.supersede"}};
+                {"superseded", "promotion.supersede"},   {"scheduled", "promotion.schedule"}};
 
         for (size_t i = 0; i < ARRAY_LEN(actions); i++)
                 if (mlc_streq(actions[i].state, state))
@@ -314,27 +329,5 @@ int promotion_live(struct mlc_ctx *ctx, struct db_tx *tx, const char *environmen
                 ret->number = db_int(&rows, 0, 0);
                 ret->since_ms = db_int(&rows, 0, 3);
         }
-        return 0;
-}
-
-/* Marks what depends on it; the leader compares. See README.md for the locks. */
-int promotion_changed(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_news *news)
-{
-        int r;
-
-        (void)ctx;
-        if (mlc_streq(news->what, "evaluation"))
-                return db_run(tx, SQL_PROMOTION_STALE_MODEL, NULL, DB_TEXT(news->model),
-                              DB_TEXT(""));
-        r = db_run0(tx, SQL_PROMOTION_NEWS_LOCK, NULL);
-        if (r < 0)
-                return r;
-        if (mlc_streq(news->kind, "Environment"))
-                return db_run(tx, SQL_PROMOTION_STALE_ENVIRONMENT, NULL, DB_TEXT(news->name));
-        if (mlc_streq(news->kind, "Model"))
-                return db_run(tx, SQL_PROMOTION_STALE_MODEL, NULL, DB_TEXT(news->name),
-                              DB_TEXT(""));
-        if (mlc_streq(news->kind, "Policy"))
-                return db_run0(tx, SQL_PROMOTION_STALE_ALL, NULL);
         return 0;
 }

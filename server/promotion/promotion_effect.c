@@ -104,19 +104,42 @@ static int hold(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct pr
         return r < 0 ? r : promotion_load(ctx, tx, id, true, ret);
 }
 
+/* It waits: the windows are closed, or one that was asked for earlier goes first. */
+static int must_wait(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p, bool *ret)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL;
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        bool closed = false;
+        int r = promotion_environment(ctx, tx, p->environment, &environment);
+
+        if (r == 0)
+                r = promotion_window_closed(ctx, tx, environment, &closed);
+        if (r == 0 && closed && mlc_streq(p->state, "approved"))
+                r = promotion_move(ctx, tx, p, "scheduled", NULL);
+        if (r == 0 && !closed)
+                r = db_run(tx, SQL_PROMOTION_EARLIER, &rows, DB_TEXT(p->model),
+                           DB_TEXT(p->environment), DB_TEXT(p->id));
+        if (r < 0)
+                return r;
+        *ret = closed || rows.n > 0;
+        return *ret ? db_run(tx, SQL_PROMOTION_LATER, NULL, DB_TEXT(p->id),
+                             DB_INT(PROMOTION_WAIT_S))
+                    : 0;
+}
+
 /* Digests, champion and signatures bind until this moment: all is asked once more. */
 static int effect(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
 {
         const struct promotion_id *which = userdata;
         _cleanup_(json_decref_p) json_t *rules_json = NULL;
-        struct approval_rules rules;
+        struct approval_rules rules = {0};
         struct mlc_approval_count count = {0};
         struct promotion p;
-        bool same = false;
+        bool same = false, wait = false;
         int r = hold(ctx, tx, which->id, &p);
 
-        if (r < 0 || !mlc_streq(p.state, "approved") || p.expired ||
-            mlc_streq(p.version_status, "withdrawn"))
+        if (r < 0 || (!mlc_streq(p.state, "approved") && !mlc_streq(p.state, "scheduled")) ||
+            p.expired || mlc_streq(p.version_status, "withdrawn"))
                 return r;
         r = promotion_holds(ctx, tx, &p, &same);
         if (r < 0)
@@ -124,13 +147,15 @@ static int effect(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         if (!same)
                 return promotion_again(ctx, tx, &p, "what was judged has changed");
         r = promotion_rules(ctx, tx, &p, &rules_json, &rules);
+        rules.hold = true;
         if (r == 0)
                 r = approval_count(ctx, tx, &rules, &count);
         if (r < 0)
                 return r;
         if (!count.satisfied)
                 return promotion_again(ctx, tx, &p, "an approval holds no longer");
-        return go_live(ctx, tx, &p);
+        r = must_wait(ctx, tx, &p, &wait);
+        return r < 0 || wait ? r : go_live(ctx, tx, &p);
 }
 
 int promotion_effect(struct mlc_ctx *ctx, const char *id)
@@ -146,8 +171,8 @@ static int held_again(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct promotion p;
         int r = promotion_load(ctx, tx, which->id, true, &p);
 
-        if (r < 0 || !mlc_streq(p.state, "held"))
-                return r;
+        if (r < 0 || !mlc_streq(p.state, "held") || (!p.stale && !p.due))
+                return r; /* another leader was faster */
         return promotion_again(ctx, tx, &p, p.stale ? "something arrived" : "its moment came");
 }
 
@@ -188,6 +213,24 @@ static int step_one(struct mlc_ctx *ctx, const char *id, const char *what)
         return promotion_effect(ctx, id);
 }
 
+/* What failed is not tried again at once. */
+static void step_later(struct app *app, const char *id)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r;
+
+        mlc_ctx_init(&ctx, app, PROMOTION_TASK, PROMOTION_JOB_ARENA, 5000);
+        r = db_tx_begin(&ctx, &tx);
+        if (r == 0)
+                r = db_run(&tx, SQL_PROMOTION_LATER, NULL, DB_TEXT(id),
+                           DB_INT(PROMOTION_RETRY_MS / 1000));
+        if (r == 0)
+                r = db_tx_commit(&tx);
+        if (r < 0)
+                mlc_log_err(MLC_LOG_WARN, ctx.trace, "promotion.step_later", &ctx.err);
+}
+
 int promotion_step(struct mlc_ctx *ctx)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -201,8 +244,10 @@ int promotion_step(struct mlc_ctx *ctx)
                 _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
 
                 mlc_ctx_init(&one, ctx->app, PROMOTION_TASK, PROMOTION_JOB_ARENA, 30000);
-                if (step_one(&one, db_text(&rows, i, 0), db_text(&rows, i, 1)) < 0)
+                if (step_one(&one, db_text(&rows, i, 0), db_text(&rows, i, 1)) < 0) {
                         mlc_log_err(MLC_LOG_ERROR, one.trace, "promotion.step_failed", &one.err);
+                        step_later(ctx->app, db_text(&rows, i, 0));
+                }
         }
         return r;
 }

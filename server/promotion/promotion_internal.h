@@ -19,6 +19,7 @@
 #define PROMOTION_STEP_MS 150
 #define PROMOTION_JOB_ARENA (128u << 20)
 #define PROMOTION_RETRY_MS 5000 /* after an error; doubles up to an hour */
+#define PROMOTION_WAIT_S 2 /* how often windows, and those before it, are looked at again */
 
 /* A row, with what is asked of its version. */
 struct promotion {
@@ -30,6 +31,7 @@ struct promotion {
         const char *expires; /* or NULL */
         const char *version_status, *author;
         bool expired;
+        bool due; /* a moment that it waits for has come; known only of a locked one */
         const char *verdict; /* RFC 8785 form, "" before it was judged */
         int64_t retries, created_ms;
         const char *outcome; /* "pass", …, "" */
@@ -95,10 +97,13 @@ int promotion_cancel(struct mlc_ctx *ctx, const char *id, const char *reason) ML
 /* --- judging (promotion_judge.c) --- */
 
 /* Takes a promotion from evaluating to what its verdict says; nothing when it is no longer
- * evaluating. What fails is a verdict too, and held. */
+ * evaluating. When it fails, the leader judges it soon. */
 int promotion_judge(struct mlc_ctx *ctx, const char *id) MLC_CHECK;
-/* The leader's task: promotions whose evaluation nobody does. */
+/* The leader's task: promotions whose evaluation nobody does. What it cannot judge is held, with
+ * the verdict error; but while the database is away it stays evaluating. */
 int promotion_judge_task(struct mlc_ctx *ctx) MLC_CHECK;
+/* Of a new leader: what the one before was judging is not waited for. */
+int promotion_lead(struct mlc_ctx *ctx) MLC_CHECK;
 /* The bundle as it would be judged now, the caller's. */
 int promotion_bundle_now(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion *p,
                          json_t **ret) MLC_CHECK;
@@ -140,6 +145,15 @@ int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx,
                      const struct promotion_switch *s) MLC_CHECK;
 /* The leader's task. */
 int promotion_step(struct mlc_ctx *ctx) MLC_CHECK;
+
+/* --- windows (promotion_window.c) --- */
+
+/* Whether the environment's windows keep everything out now; deny wins. Rollbacks do not ask. */
+int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *environment,
+                            bool *ret) MLC_CHECK;
+/* MLC_E_INVALID with the pointer: a zone that does not exist, a window of more than 366 days. */
+int promotion_window_check(struct mlc_ctx *ctx, struct db_tx *tx,
+                           const json_t *environment) MLC_CHECK;
 
 /* --- rollback (promotion_rollback.c) --- */
 

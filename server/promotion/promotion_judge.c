@@ -92,7 +92,8 @@ int promotion_holds(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotio
 
 struct judgement {
         struct promotion p;
-        json_t *bundle, *verdict; /* owned */
+        json_t *bundle; /* owned; NULL: it could not be read, the verdict is error */
+        json_t *verdict; /* owned */
 };
 
 static void judgement_done(struct judgement *j)
@@ -127,6 +128,10 @@ static int expires_at(struct mlc_ctx *ctx, const struct judgement *j, const char
         size_t i;
         const json_t *rule;
 
+        if (j->bundle == NULL) {
+                *ret = j->p.expires;
+                return 0;
+        }
         json_array_foreach (rules, i, rule) {
                 json_int_t t = json_integer_value(json_object_get(rule, "request_ttl_ms"));
 
@@ -154,7 +159,8 @@ static const char *state_after(const struct judgement *j)
 /* When a held one is looked at again by itself; 0: only when something arrives. */
 static int64_t retry_at(const struct judgement *j)
 {
-        int64_t wake = mlc_policy_wake_ms(j->bundle), delay = PROMOTION_RETRY_MS;
+        int64_t wake = j->bundle != NULL ? mlc_policy_wake_ms(j->bundle) : 0;
+        int64_t delay = PROMOTION_RETRY_MS;
 
         if (!mlc_streq(text_of(j->verdict, "verdict"), "error"))
                 return wake;
@@ -168,16 +174,16 @@ static int write_verdict(struct mlc_ctx *ctx, struct db_tx *tx, struct judgement
                          const char *state)
 {
         char digest[MLC_DIGEST_STR], basis[MLC_DIGEST_STR];
-        const char *bundle = promotion_text(ctx, j->bundle), *expires;
-        const char *verdict = bundle != NULL ? promotion_text(ctx, j->verdict) : NULL;
+        const char *bundle = j->bundle != NULL ? promotion_text(ctx, j->bundle) : NULL, *expires;
+        const char *verdict = promotion_text(ctx, j->verdict);
         const char *v = text_of(j->verdict, "verdict");
         int64_t retry = mlc_streq(state, "held") ? retry_at(j) : 0;
         int r;
 
-        if (verdict == NULL)
+        if (verdict == NULL || (j->bundle != NULL && bundle == NULL))
                 return ctx->err.code;
         r = gate_json_digest(ctx, j->verdict, digest);
-        if (r == 0)
+        if (r == 0 && bundle != NULL)
                 r = promotion_basis(ctx, j->bundle, basis);
         if (r == 0)
                 r = expires_at(ctx, j, &expires);
@@ -188,7 +194,8 @@ static int write_verdict(struct mlc_ctx *ctx, struct db_tx *tx, struct judgement
                       DB_TEXT(text_of(j->bundle, "policy_digest")),
                       DB_TEXT(text_of(j->bundle, "environment_digest")),
                       DB_TEXT(text_of(json_object_get(j->bundle, "champion"), "digest")),
-                      DB_TEXT(basis), DB_TEXT(expires), retry > 0 ? DB_INT(retry) : DB_NULL,
+                      DB_TEXT(bundle != NULL ? basis : NULL), DB_TEXT(expires),
+                      retry > 0 ? DB_INT(retry) : DB_NULL,
                       DB_INT(mlc_streq(v, "error") ? j->p.retries + 1 : 0));
 }
 
@@ -232,22 +239,18 @@ static int record_verdict(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         return db_run(tx, SQL_PROMOTION_VERDICT_LEAF, NULL, DB_TEXT(now.id), DB_TEXT(leaf));
 }
 
-/* What could not be judged is tried again later. */
-static int later(struct mlc_ctx *ctx, const char *id)
+/* Nobody has it any more: the leader judges it after so many seconds. */
+static int unclaim(struct mlc_ctx *ctx, const char *id, int64_t seconds)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
-        int r;
+        int r = db_tx_begin(ctx, &tx);
 
-        mlc_log_err(MLC_LOG_ERROR, ctx->trace, "promotion.judge_failed", &ctx->err);
-        mlc_err_clear(&ctx->err);
-        r = db_tx_begin(ctx, &tx);
         if (r == 0)
-                r = db_run(&tx, SQL_PROMOTION_UNCLAIM, NULL, DB_TEXT(id),
-                           DB_INT(PROMOTION_RETRY_MS / 1000));
+                r = db_run(&tx, SQL_PROMOTION_UNCLAIM, NULL, DB_TEXT(id), DB_INT(seconds));
         return r < 0 ? r : db_tx_commit(&tx);
 }
 
-int promotion_judge(struct mlc_ctx *ctx, const char *id)
+static int judge(struct mlc_ctx *ctx, const char *id)
 {
         _cleanup_(judgement_done) struct judgement j = {0};
         int r = read_bundle(ctx, id, &j);
@@ -256,9 +259,72 @@ int promotion_judge(struct mlc_ctx *ctx, const char *id)
                 return 0;
         if (r == 0)
                 r = gate_judge(ctx, j.bundle, &j.verdict);
+        return r < 0 ? r : db_tx_retry(ctx, record_verdict, &j);
+}
+
+int promotion_judge(struct mlc_ctx *ctx, const char *id)
+{
+        int r = judge(ctx, id);
+
         if (r == 0)
-                r = db_tx_retry(ctx, record_verdict, &j);
-        return r < 0 ? later(ctx, id) : 0;
+                return 0;
+        mlc_log_err(MLC_LOG_WARN, ctx->trace, "promotion.judge_failed", &ctx->err);
+        mlc_err_clear(&ctx->err);
+        return unclaim(ctx, id, 0);
+}
+
+/* --- what cannot be judged --- */
+
+static json_t *error_verdict(const struct promotion *p, const char *why)
+{
+        char now[MLC_TIME_MAX];
+        json_t *check =
+                json_pack("{s:s, s:s, s:s, s:s, s:s, s:n, s:n, s:n, s:n, s:n, s:n, s:s, s:b, s:n}",
+                          "id", "evaluation", "layer", "mlctld", "type", "evaluation", "mode",
+                          "enforce", "verdict", "error", "observed", "required", "interval", "n",
+                          "n_needed", "statistic", "reason", why, "conflict", 0, "judged_on");
+
+        mlc_time_format(mlc_now_ms(), now);
+        return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:n, s:n, s:n, s:[], s:s, s:[o]}",
+                         "schema", "verdict/v1", "verdict", "error", "model", p->model, "version",
+                         (json_int_t)p->version, "digest", p->digest, "environment", p->environment,
+                         "environment_digest", "policy_digest", "champion", "evidence", "now", now,
+                         "checks", check);
+}
+
+struct failure {
+        const char *id, *why;
+};
+
+static int record_failure(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct failure *f = userdata;
+        _cleanup_(judgement_done) struct judgement j = {0};
+        int r = promotion_load(ctx, tx, f->id, true, &j.p);
+
+        if (r < 0 || !mlc_streq(j.p.state, "evaluating"))
+                return r;
+        j.verdict = error_verdict(&j.p, f->why);
+        return record_verdict(ctx, tx, &j);
+}
+
+/* The leader's own attempt failed. What only lasts until the database is back is no verdict. */
+static void give_up(struct app *app, const char *id, const struct mlc_err *why)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        int r = why->code;
+
+        mlc_ctx_init(&ctx, app, PROMOTION_JUDGE_TASK, PROMOTION_JOB_ARENA, 30000);
+        mlc_log_err(MLC_LOG_ERROR, ctx.trace, "promotion.judge_failed", why);
+        if (why->code != MLC_E_UNAVAILABLE && why->code != MLC_E_TIMEOUT &&
+            why->sqlstate[0] == '\0')
+                r = db_tx_retry(&ctx, record_failure, &(struct failure){id, why->msg});
+        if (r < 0) {
+                mlc_err_clear(&ctx.err);
+                r = unclaim(&ctx, id, PROMOTION_RETRY_MS / 1000);
+        }
+        if (r < 0)
+                mlc_log_err(MLC_LOG_ERROR, ctx.trace, "promotion.judge_failed", &ctx.err);
 }
 
 /* --- again --- */
@@ -328,7 +394,7 @@ static int claim(struct mlc_ctx *ctx, const char *id, bool *ret)
 }
 
 /* In a ctx of its own, so that one bundle's memory is not the next one's. */
-static int judge_claimed(struct mlc_ctx *ctx, const char *id)
+static void judge_claimed(struct mlc_ctx *ctx, const char *id)
 {
         _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
         bool mine = false;
@@ -337,10 +403,19 @@ static int judge_claimed(struct mlc_ctx *ctx, const char *id)
         mlc_ctx_init(&one, ctx->app, PROMOTION_JUDGE_TASK, PROMOTION_JOB_ARENA, 300000);
         r = claim(&one, id, &mine);
         if (r == 0 && mine)
-                r = promotion_judge(&one, id);
+                r = judge(&one, id);
         if (r < 0)
-                mlc_log_err(MLC_LOG_ERROR, one.trace, "promotion.judge_failed", &one.err);
-        return r;
+                give_up(ctx->app, id, &one.err);
+}
+
+int promotion_lead(struct mlc_ctx *ctx)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r = db_tx_begin(ctx, &tx);
+
+        if (r == 0)
+                r = db_run0(&tx, SQL_PROMOTION_UNCLAIM_ALL, NULL);
+        return r < 0 ? r : db_tx_commit(&tx);
 }
 
 int promotion_judge_task(struct mlc_ctx *ctx)
@@ -353,6 +428,6 @@ int promotion_judge_task(struct mlc_ctx *ctx)
                 r = db_run0(&tx, SQL_PROMOTION_UNJUDGED, &rows);
         db_tx_done(&tx);
         for (int i = 0; r == 0 && i < rows.n; i++)
-                (void)judge_claimed(ctx, db_text(&rows, i, 0));
+                judge_claimed(ctx, db_text(&rows, i, 0));
         return r;
 }

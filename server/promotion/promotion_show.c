@@ -55,6 +55,10 @@ int promotion_add_waiting(struct mlc_ctx *ctx, struct db_tx *tx, json_t *shown)
                 list = json_array();
         if (mlc_streq(state, "held"))
                 waiting_evidence(json_object_get(shown, "checks"), list);
+        if (mlc_streq(state, "scheduled"))
+                (void)json_array_append_new(list, json_pack("{s:s, s:n, s:i, s:i, s:[]}", "kind",
+                                                            "window", "rule", "need", 1, "have", 0,
+                                                            "eligible"));
         if (mlc_streq(state, "approved"))
                 (void)json_array_append_new(list, json_pack("{s:s, s:n, s:i, s:i, s:[]}", "kind",
                                                             "checkpoint", "rule", "need", 1, "have",
@@ -103,6 +107,9 @@ int promotion_evidence(struct mlc_ctx *ctx, const char *id, json_t **ret)
         if (p.verdict[0] == '\0' || mlc_streq(p.state, "evaluating"))
                 return ctx_fail(ctx, MLC_E_CONFLICT, "promotion '%s' is %s: there is no verdict%s",
                                 id, p.state, p.verdict[0] == '\0' ? "" : " that holds yet");
+        if (p.policy_digest == NULL)
+                return ctx_fail(ctx, MLC_E_CONFLICT,
+                                "promotion '%s' could not be judged: there is no evidence", id);
         r = db_run(&tx, SQL_PROMOTION_BUNDLE, &rows, DB_TEXT(id));
         if (r == 0)
                 r = promotion_parse(ctx, db_text(&rows, 0, 0), &bundle);

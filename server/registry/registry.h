@@ -77,6 +77,9 @@ int registry_referrers(struct mlc_ctx *ctx, const char *ns, const char *model, c
  * itself. MLC_E_NOT_FOUND and MLC_E_CONFLICT as for people, whose way asks promotion_alias_free. */
 int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
                         const char *alias, int64_t number) MLC_CHECK;
+/* Removes it in the caller's transaction, with its leaf; nothing when there is none. */
+int registry_alias_drop(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                        const char *alias) MLC_CHECK;
 
 /* For replay: the states of the kinds model, version and alias. */
 extern const struct audit_source registry_audit_sources[3];

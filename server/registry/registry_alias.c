@@ -216,6 +216,30 @@ int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, c
                 &before, &now);
 }
 
+static int delete (struct mlc_ctx *ctx, struct db_tx *tx, struct change *c)
+{
+        int r = db_run(tx, SQL_ALIAS_DELETE, NULL, DB_INT(c->model_id), DB_TEXT(c->alias));
+
+        return r < 0 ? r : record_change(ctx, tx, c);
+}
+
+int registry_alias_drop(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                        const char *alias)
+{
+        struct registry_name name;
+        struct change c = {.name = &name, .alias = alias};
+        int64_t versions;
+        int r = registry_name_make(ctx, ns, model, &name);
+
+        if (r == 0)
+                r = registry_db_model_find(ctx, tx, &name, &c.model_id, &versions);
+        if (r == 0)
+                r = lock(ctx, tx, c.model_id, alias, &c.before);
+        if (r < 0 || c.before.number == 0)
+                return r;
+        return delete (ctx, tx, &c);
+}
+
 int registry_alias_delete(struct mlc_ctx *ctx, const struct registry_name *name, const char *alias)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
@@ -240,11 +264,6 @@ int registry_alias_delete(struct mlc_ctx *ctx, const struct registry_name *name,
         r = check_match(ctx, &c.before, false);
         if (r < 0)
                 return r;
-        r = db_run(&tx, SQL_ALIAS_DELETE, NULL, DB_INT(c.model_id), DB_TEXT(alias));
-        if (r < 0)
-                return r;
-        r = record_change(ctx, &tx, &c);
-        if (r < 0)
-                return r;
-        return db_tx_commit(&tx);
+        r = delete (ctx, &tx, &c);
+        return r < 0 ? r : db_tx_commit(&tx);
 }
