@@ -268,33 +268,52 @@ static bool gone_within(const struct db_cluster *c, pid_t pid, int64_t ms)
         return true;
 }
 
+/* A lock file of PostgreSQL whose process is none of ours, though there is one of its number:
+ * another has got it since, or nobody has taken notice of its end yet. PostgreSQL itself replaces
+ * those without any process. Two servers on one directory stay impossible: we hold DIR/lock, and
+ * PostgreSQL looks for users of the directory's shared memory. */
+static int remove_stale(const struct db_cluster *c, const char *path, struct mlc_err *err)
+{
+        _cleanup_(free_p) char *text = NULL;
+        struct mlc_err ignored = {0};
+        size_t len;
+        long pid;
+
+        if (mlc_read_file(path, 65536, &text, &len, &ignored) < 0)
+                return 0;
+        pid = strtol(text, NULL, 10);
+        if (pid <= 1 || pid >= INT32_MAX || is_our_postmaster(c, (pid_t)pid) ||
+            (kill((pid_t)pid, 0) < 0 && errno == ESRCH))
+                return 0;
+        if (unlink(path) < 0 && errno != ENOENT)
+                return mlc_fail_errno(err, "remove", path);
+        return 0;
+}
+
+static bool stops(const struct db_cluster *c, pid_t pid)
+{
+        if (gone_within(c, pid, STRAY_GRACE_MS)) /* by itself when its mlctld is killed */
+                return true;
+        return (kill(pid, SIGINT) == 0 && gone_within(c, pid, STRAY_FAST_MS)) ||
+               (kill(pid, SIGQUIT) == 0 && gone_within(c, pid, STRAY_KILL_MS));
+}
+
 int cluster_stop_stray(struct db_cluster *c, struct mlc_err *err)
 {
         char path[CLUSTER_PATH_MAX + 32];
         pid_t pid = pid_file_pid(c);
+        int r;
 
-        if (pid == 0)
-                return 0;
-        if (is_our_postmaster(c, pid)) {
-                if (gone_within(c, pid,
-                                STRAY_GRACE_MS)) /* it stops by itself when its mlctld is killed */
-                        return 0;
-                if (kill(pid, SIGINT) == 0 && gone_within(c, pid, STRAY_FAST_MS))
-                        return 0;
-                if (kill(pid, SIGQUIT) == 0 && gone_within(c, pid, STRAY_KILL_MS))
-                        return 0;
+        if (pid != 0 && is_our_postmaster(c, pid) && !stops(c, pid))
                 return mlc_fail(err, MLC_E_UNAVAILABLE,
                                 "PostgreSQL of an earlier run (process %d) on '%s' does not stop",
                                 (int)pid, c->data);
-        }
-        if (kill(pid, 0) < 0 && errno == ESRCH)
-                return 0; /* PostgreSQL replaces such a file by itself */
-        /* Another process has got the number since. Two servers on one directory stay impossible:
-         * we hold DIR/lock, and PostgreSQL looks for users of the directory's shared memory. */
         (void)snprintf(path, sizeof(path), "%s/postmaster.pid", c->data);
-        if (unlink(path) < 0 && errno != ENOENT)
-                return mlc_fail_errno(err, "remove", path);
-        return 0;
+        r = remove_stale(c, path, err);
+        if (r < 0)
+                return r;
+        (void)snprintf(path, sizeof(path), "%s/.s.PGSQL." CLUSTER_PORT ".lock", c->dir);
+        return remove_stale(c, path, err);
 }
 
 int cluster_running_socket(struct db_cluster *c, struct mlc_err *err)

@@ -246,7 +246,7 @@ set version = excluded.version, digest = excluded.digest, promotion = excluded.p
 -- last time live did not end in a rollback.
 select l.version from (select distinct on (p.version) p.version, p.version_id, p.state from promotion p
                        where p.model = $1 and p.environment = $2 and p.live_since is not null
-                       order by p.version, p.live_since desc, p.seq desc) l
+                       order by p.version, p.seq desc) l
 join version v on v.id = l.version_id
 where l.version <> $3::bigint and l.state <> 'rolled_back' and v.status <> 'withdrawn'
 order by l.version desc limit 1
@@ -255,7 +255,7 @@ order by l.version desc limit 1
 -- The digests under which this version was approved when it was last live there.
 select p.policy_digest, p.environment_digest from promotion p
 where p.model = $1 and p.environment = $2 and p.version = $3::bigint and p.live_since is not null
-order by p.live_since desc, p.seq desc limit 1
+order by p.seq desc limit 1
 
 -- name: promotion_show
 select ns, shown from promotion_shown where id = $1

@@ -28,7 +28,15 @@
 #define NAME_MAX_LEN 128
 #define SEEN_MAX 4096
 
-enum { ACTION_NONE, ACTION_KILL, ACTION_ERRNO, ACTION_SHORT, ACTION_KILL_AFTER, ACTION_FROM };
+enum {
+        ACTION_NONE,
+        ACTION_KILL,
+        ACTION_ERRNO,
+        ACTION_SHORT,
+        ACTION_KILL_AFTER,
+        ACTION_FROM,
+        ACTION_KILL_OTHER /* the process `error`, and go on */
+};
 
 struct board {
         atomic_int armed; /* nothing is counted before */
@@ -133,6 +141,10 @@ static int judge(const char *name)
         atomic_store(&board->hit, 1);
         if (board->action == ACTION_KILL)
                 (void)kill(getpid(), SIGKILL);
+        if (board->action == ACTION_KILL_OTHER) {
+                (void)kill((pid_t)board->error, SIGKILL);
+                return ACTION_NONE;
+        }
         errno = board->error;
         return board->action;
 }
@@ -288,7 +300,8 @@ WRAP_OPEN(openat64, "open", fd, int fd AND const char *path, (fd, path, flags, m
 
 /*
  * libpq, known by its public signatures. "commit" is before COMMIT is sent (its failure: sent, and
- * the connection lost before the answer), "committed" when the answer has come.
+ * the connection lost before the answer), "committed" when the answer has come. Where promotions,
+ * approvals or changes move, "commit TO+TO…" and "committed TO+TO…" are judged as well.
  */
 typedef struct pg_conn PGconn;
 typedef struct pg_result PGresult;
@@ -299,19 +312,66 @@ int PQpipelineSync(PGconn *c);
 PGresult *PQgetResult(PGconn *c);
 
 static _Thread_local int commit_action;
+static _Thread_local char moves[64]; /* of this thread's transaction */
 
-#define WRAP_SEND(call, signature, arguments)                                                      \
+static void add_move(const char *to)
+{
+        size_t at = strlen(moves);
+
+        (void)snprintf(moves + at, sizeof(moves) - at, "%s%s", at > 0 ? "+" : "", to);
+}
+
+/* What a statement of the server moves; by the names in its .sql files. */
+static void look_at(const char *name, const char *const *values)
+{
+        static const char *const fixed[][2] = {{"promotion_insert", "evaluating"},
+                                               {"promotion_insert_rollback", "rollback"},
+                                               {"approval_insert", "approval"},
+                                               {"promotion_fresh", "fresh"}};
+
+        if (strcmp(name, "promotion_move") == 0 || strcmp(name, "promotion_judged") == 0 ||
+            strcmp(name, "change_move") == 0)
+                add_move(values[1]);
+        for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++)
+                if (strcmp(name, fixed[i][0]) == 0)
+                        add_move(fixed[i][1]);
+}
+
+/* By both names. */
+static int judge_commit(const char *call)
+{
+        char name[NAME_MAX_LEN];
+        int action = judge(call);
+
+        (void)snprintf(name, sizeof(name), "%s %s", call, moves);
+        return action == ACTION_NONE && moves[0] != '\0' ? judge(name) : action;
+}
+
+static void look_at_text(const char *text)
+{
+        if (strncmp(text, "BEGIN", 5) == 0)
+                moves[0] = '\0';
+        if (strcmp(text, "COMMIT") == 0)
+                commit_action = judge_commit("commit");
+}
+
+#define WRAP_SEND(call, look, signature, arguments)                                                \
         int call signature;                                                                        \
         int call signature                                                                         \
         {                                                                                          \
-                if (board != NULL && strcmp(text, "COMMIT") == 0)                                  \
-                        commit_action = judge("commit");                                           \
+                if (board != NULL)                                                                 \
+                        look;                                                                      \
                 return REAL(call) arguments;                                                       \
         }
-WRAP_SEND(PQsendQueryParams,
+WRAP_SEND(PQsendQueryParams, look_at_text(text),
           (PGconn * c, const char *text, int n, const unsigned *types, const char *const *values,
            const int *lengths, const int *formats, int binary),
           (c, text, n, types, values, lengths, formats, binary));
+
+WRAP_SEND(PQsendQueryPrepared, look_at(name, values),
+          (PGconn * c, const char *name, int n, const char *const *values, const int *lengths,
+           const int *formats, int binary),
+          (c, name, n, values, lengths, formats, binary));
 
 int PQpipelineSync(PGconn *c)
 {
@@ -331,6 +391,6 @@ PGresult *PQgetResult(PGconn *c)
         PGresult *res = REAL(PQgetResult)(c);
 
         if (board != NULL && res != NULL && strcmp(REAL(PQcmdStatus)(res), "COMMIT") == 0)
-                after(judge("committed"));
+                after(judge_commit("committed"));
         return res;
 }

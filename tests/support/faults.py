@@ -18,7 +18,7 @@ from .server import ROOT, Server, build_directory
 
 NAME = 128
 SEEN = 4096
-NONE, KILL, ERRNO, SHORT, KILL_AFTER, FROM = range(6)
+NONE, KILL, ERRNO, SHORT, KILL_AFTER, FROM, KILL_OTHER = range(7)
 
 Point = collections.namedtuple("Point", "name when")
 
