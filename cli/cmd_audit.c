@@ -272,7 +272,23 @@ static int run_show(struct cli *cli)
         return 0;
 }
 
-/* audit verify, audit trust */
+/* audit verify */
+
+/* With a trust file: whose approvals were checked, and whose nobody can. */
+static void print_environments(struct cli *cli, const json_t *j)
+{
+        const json_t *e;
+        size_t i;
+
+        json_array_foreach (json_object_get(j, "environments"), i, e) {
+                bool protected = json_is_true(json_object_get(e, "protected"));
+
+                (void)printf("%s%s  ", protected ? out_green(cli) : out_red(cli),
+                             protected ? "protected" : "unprotected");
+                out_text(json_string_value(json_object_get(e, "name")));
+                (void)printf("%s\n", out_reset(cli));
+        }
+}
 
 static void print_verified(struct cli *cli, const json_t *j)
 {
@@ -292,6 +308,7 @@ static void print_verified(struct cli *cli, const json_t *j)
         (void)printf("%s%s%s\n", ok ? out_green(cli) : out_red(cli),
                      ok ? "the log is whole" : "verification failed", out_reset(cli));
         out_fields(cli, j, fields);
+        print_environments(cli, j);
         if (ok && !json_is_true(json_object_get(j, "replayed")))
                 (void)printf("%snot compared with the state of a server%s\n", out_dim(cli),
                              out_reset(cli));
@@ -321,6 +338,8 @@ static int show_success(struct cli *cli, const struct mlc_audit *in,
                       (json_int_t)result->checkpoint.size, "root", root, "replayed", in->state,
                       "objects", (json_int_t)result->objects, "commits",
                       (json_int_t)result->commits);
+        if (result->environments != NULL)
+                (void)json_object_set_new(j, "environments", result->environments);
         out_result(cli, j, print_verified);
         return 0;
 }
@@ -339,12 +358,20 @@ static int verify(struct cli *cli, const struct mlc_audit *in)
         return show_success(cli, in, &result);
 }
 
+static void cover(struct mlc_audit *in, const struct trust *trust)
+{
+        in->custody = trust->file;
+        in->environments = trust->environments;
+        in->n_environments = trust->n_environments;
+}
+
 static int verify_server(struct cli *cli, const struct trust *trust)
 {
         _cleanup_(mlc_log_done) struct mlc_log log = {0};
         struct mlc_audit in = {.state = true, .commits = true};
         int r;
 
+        cover(&in, trust);
         cli->skip_log = true; /* what is wrong with it is the result here, no error */
         r = cli_connect(cli);
         if (r < 0)
@@ -379,6 +406,7 @@ static int verify_dir(struct cli *cli, const char *dir, struct trust *trust)
                 r = trust_by_pins(cli, dir, trust);
         if (r < 0)
                 return r;
+        cover(&in, trust);
         in.keys = (struct mlc_vkeys){&trust->key, 1};
         in.seen = &trust->seen;
         return verify(cli, &in);
@@ -387,7 +415,7 @@ static int verify_dir(struct cli *cli, const char *dir, struct trust *trust)
 static int run_verify(struct cli *cli)
 {
         const char *dir = cli_opt(cli, "log"), *file = cli_opt(cli, "trust");
-        struct trust trust = {0};
+        _cleanup_(trust_done) struct trust trust = {0};
         int r;
 
         if (cli->n_args > 0 && (dir != NULL || cli_opt(cli, "server") != NULL))
@@ -402,26 +430,6 @@ static int run_verify(struct cli *cli)
         if (cli->n_args > 0)
                 return export_verify(cli, cli->args[0], &trust);
         return dir != NULL ? verify_dir(cli, dir, &trust) : verify_server(cli, &trust);
-}
-
-static int run_trust(struct cli *cli)
-{
-        _cleanup_(mlc_log_done) struct mlc_log log = {0};
-        _cleanup_(mlc_str_done) struct mlc_str text;
-        int r = cli_connect(cli);
-
-        mlc_str_init(&text, MLC_NOTE_MAX + 4096);
-        if (r < 0)
-                return r;
-        r = cli_log_open(cli, &log);
-        if (r < 0)
-                return r;
-        mlc_vkey_format(&log.pin.keys[0], &text);
-        mlc_str_addc(&text, '\n');
-        if (log.pin.note != NULL)
-                mlc_str_add(&text, log.pin.note);
-        (void)fputs(mlc_str_cstr(&text), stdout);
-        return 0;
 }
 
 static const struct cli_option LOG_OPTIONS[] = {
@@ -443,7 +451,7 @@ static const struct cli_option SHOW_OPTIONS[] = {
 };
 
 static const struct cli_option VERIFY_OPTIONS[] = {
-        {"trust", "FILE", "the log's key and a checkpoint, from 'mlctl audit trust'", false},
+        {"trust", "FILE", "key of the log and founding owners, from 'mlctl audit trust'", false},
         {"log", "DIR", "a log in files instead of a server's", false},
         {0},
 };
@@ -470,9 +478,15 @@ const struct cli_command CMD_AUDIT[] = {
          "of --trust), that the log continues what was seen before, that every change starts from\n"
          "the state before it, and that users, roles, tokens, keys, versions, aliases and commits\n"
          "are what the log says. Needs the role auditor. Exit 1 names the first wrong entry.\n"
+         "With --trust also that in each environment that the file names only versions went live\n"
+         "that the people approved whom its founding owners led to; others are unprotected.\n"
          "With a directory from 'mlctl audit export': its signatures and proofs, offline.",
          VERIFY_OPTIONS, run_verify},
-        {"audit trust", "", 0, 0, "print the pinned key and the last checkpoint, for --trust", NULL,
-         NULL, run_trust},
+        {"audit trust", "", 0, 0, "print the pinned key, founding owners and last checkpoint",
+         "For --trust: the log's key, then `environment NAME THRESHOLD` with the public keys of "
+         "its\n"
+         "founding owners for each protected environment, each proven to be in the log, then the\n"
+         "checkpoint seen last. Compare the keys with their owners before others rely on it.",
+         NULL, trust_print},
         {0},
 };

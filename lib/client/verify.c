@@ -27,6 +27,10 @@ struct run {
         const struct mlc_audit *in;
         struct mlc_tlog_finding *finding;
         struct mlc_replay *replay;
+        struct mlc_custody *custody; /* NULL without */
+        uint64_t
+                beyond; /* an entry up to which the state reaches, but the log read did not; or 0 */
+        bool again; /* the log is read once more, for custody alone */
         FILE *state; /* JSON lines, after the first one; NULL without */
         uint64_t snapshot; /* entries of the log that the state holds */
         uint64_t pending; /* that it holds beyond them */
@@ -38,6 +42,8 @@ struct run {
 static void run_done(struct run *r)
 {
         mlc_replay_free(&r->replay);
+        mlc_custody_free(&r->custody);
+        json_decref(r->out.environments);
         if (r->state != NULL)
                 (void)fclose(r->state);
         for (size_t i = 0; i < r->n_made; i++)
@@ -132,8 +138,10 @@ static int wait_for(struct run *run, struct mlc_err *err)
                 if (r < 0)
                         return mlc_tlog_found(run->finding, 0, err,
                                               "the checkpoint is not signed by the trusted key");
-                if (c.size >= run->snapshot)
+                if (c.size >= run->snapshot + run->pending)
                         return 0;
+                if (mlc_monotonic_ms() >= until && c.size >= run->snapshot)
+                        return 0; /* each pending entry is looked for later */
                 if (mlc_monotonic_ms() >= until)
                         return mlc_tlog_found(
                                 run->finding, c.size, err,
@@ -174,19 +182,19 @@ static int on_leaf(void *userdata, uint64_t index, const struct mlc_tlog_row *ro
         struct run *run = userdata;
         int r;
 
-        if (run->state == NULL || index < run->snapshot) {
+        if (!run->again && (run->state == NULL || index < run->snapshot)) {
                 r = mlc_replay_leaf(run->replay, index, row->leaf, row->len, err);
                 if (r < 0)
                         return r;
         }
-        if (!run->in->commits)
+        if (!run->in->commits && run->custody == NULL)
                 return 0;
         r = mlc_leaf_parse(row->leaf, row->len, &leaf, err);
         if (r < 0)
                 return r;
-        if (strcmp(leaf.action, "version.create") == 0)
+        if (run->in->commits && !run->again && strcmp(leaf.action, "version.create") == 0)
                 note_version(run, index, &leaf);
-        return 0;
+        return run->custody != NULL ? mlc_custody_leaf(run->custody, index, &leaf, err) : 0;
 }
 
 /* Comparing */
@@ -213,6 +221,8 @@ static int on_pending(struct run *run, uint64_t index, const char *text, struct 
         }
         if (r < 0)
                 return r;
+        if (p.index >= run->out.checkpoint.size && p.index >= run->beyond)
+                run->beyond = p.index + 1;
         r = mlc_replay_leaf(run->replay, index, text, strlen(text), err);
         if (r != MLC_E_VERIFY)
                 return r;
@@ -334,6 +344,43 @@ static int verify_log(struct run *run, struct mlc_err *err)
         return mlc_tlog_verify(&v, &run->out.checkpoint, run->finding, err);
 }
 
+static void custody_begin(struct run *run)
+{
+        const struct mlc_audit *in = run->in;
+
+        mlc_custody_free(&run->custody);
+        if (in->custody)
+                run->custody = mlc_custody_new(in->keys.keys[0].name, in->environments,
+                                               in->n_environments);
+}
+
+/* After all else: what the state rests on was read as well, when need be by reading once more. */
+static int custody_end(struct run *run, struct mlc_err *err)
+{
+        uint64_t index = 0;
+        int r = 0;
+
+        if (run->custody == NULL)
+                return 0;
+        if (run->beyond > run->out.checkpoint.size) {
+                run->again = true;
+                custody_begin(run);
+                r = verify_log(run, err);
+        }
+        if (r < 0)
+                return r;
+        if (run->out.checkpoint.size < run->beyond)
+                return mlc_tlog_found(run->finding, run->beyond, err,
+                                      "the log became shorter while it was read");
+        r = mlc_custody_finish(run->custody, &index, err);
+        if (r == MLC_E_VERIFY) {
+                run->finding->index = index;
+                (void)snprintf(run->finding->what, sizeof(run->finding->what), "%s", err->msg);
+        }
+        run->out.environments = mlc_custody_environments(run->custody);
+        return r;
+}
+
 int mlc_audit_run(const struct mlc_audit *in, struct mlc_audit_result *ret,
                   struct mlc_tlog_finding *ret_finding, struct mlc_err *err)
 {
@@ -341,6 +388,7 @@ int mlc_audit_run(const struct mlc_audit *in, struct mlc_audit_result *ret,
         int r = 0;
 
         run.replay = mlc_replay_new();
+        custody_begin(&run);
         if (in->state) {
                 r = fetch_state(&run, err);
                 if (r == 0)
@@ -352,8 +400,11 @@ int mlc_audit_run(const struct mlc_audit *in, struct mlc_audit_result *ret,
                 r = compare_state(&run, err);
         if (r == 0 && in->commits)
                 r = check_commits(&run, err);
+        if (r == 0)
+                r = custody_end(&run, err);
         if (r < 0)
                 return r;
         *ret = run.out;
+        run.out.environments = NULL;
         return 0;
 }

@@ -78,7 +78,7 @@ set transaction isolation level repeatable read, read only
 
 -- name: audit_entries
 -- Newest first, below the position ($8, $9). $10: everything; else of the log's keys, of people's
--- roles and keys, and of models in the namespaces $11 (null: all).
+-- roles and keys, who founded environments, and of models in the namespaces $11 (null: all).
 select s.idx, encode(l.leaf_hash, 'hex'),
        to_char(s.time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
        s.actor, s.action, s.kind, s.object_id, s.model, convert_from(l.leaf, 'UTF8'), s.log_id
@@ -88,7 +88,7 @@ where ($1::text is null or s.actor = $1) and ($2::text is null or s.action = $2)
   and ($5::text is null or s.object_id = $5)
   and ($6::timestamptz is null or s.time >= $6) and ($7::timestamptz is null or s.time < $7)
   and (s.log_id, s.idx) < ($8::integer, $9::bigint)
-  and ($10::boolean or s.kind in ('log', 'key', 'role') or (s.model is not null
+  and ($10::boolean or s.kind in ('log', 'key', 'role') or s.action = 'environment.protect' or (s.model is not null
                         and ($11::text[] is null or split_part(s.model, '/', 1) = any ($11))))
 order by s.log_id desc, s.idx desc limit $12::bigint
 

@@ -152,9 +152,23 @@ def test_verify_files_and_trust(server, dana, auditor, tmp_path):
     (tmp_path / "key").write_text(key + "\n")
     assert stranger.json("audit", "verify", "--log", copy, "--trust", tmp_path / "key")["ok"]
 
-    (tmp_path / "key").write_text(key + "\nenvironment production 2\n")
-    done = stranger.run("audit", "verify", "--log", copy, "--trust", tmp_path / "key", status=2)
-    assert "not supported yet" in done.stderr
+    line = stranger.key().with_suffix(".pub").read_text()
+    for text, what in (("environment production 2\n", "fewer keys than its threshold"),
+                       (f"environment production 2\n{line}", "fewer keys than its threshold"),
+                       (f"environment production 1\n{line}{line}", "line 4"),
+                       (f"environment production\n{line}", "environment NAME THRESHOLD"),
+                       (f"environment production 0\n{line}", "environment NAME THRESHOLD"),
+                       (f"environment production 1\n{line}environment production 1\n{line}",
+                        "there twice"),
+                       (line, "comes after its environment"),
+                       ("environment production 1\nssh-dss AAAA\n", "line 3"),
+                       ("nonsense\n", "line 2")):
+        (tmp_path / "key").write_text(key + "\n" + text)
+        done = stranger.run("audit", "verify", "--log", copy, "--trust", tmp_path / "key", status=2)
+        assert what in done.stderr, done.stderr
+    (tmp_path / "key").write_text(f"{key}\nenvironment nowhere 1\n{line}")
+    done = stranger.run("audit", "verify", "--log", copy, "--trust", tmp_path / "key", status=1)
+    assert "environment 'nowhere' of the trust file was never protected" in done.stdout
     (tmp_path / "key").write_text("nonsense\n")
     stranger.run("audit", "verify", "--log", copy, "--trust", tmp_path / "key", status=2)
 
