@@ -533,7 +533,11 @@ static int write_item(struct mlc_ctx *ctx, struct db_tx *tx, struct writer *w,
         mlc_str_init(&bytes, GIT_COMMIT_MAX);
         m->at_ms = mlc_now_ms();
         mlc_time_format(m->at_ms, m->at);
-        r = build_commit(ctx, w, item, m, &bytes);
+        /* first, as it waits for what goes live by the documents of before: leaves are then in the
+         * order in which they took effect */
+        r = tell(ctx, tx, item);
+        if (r == 0)
+                r = build_commit(ctx, w, item, m, &bytes);
         if (r < 0)
                 return r;
         r = state_before(ctx, tx, item, &before);
@@ -559,8 +563,7 @@ static int write_item(struct mlc_ctx *ctx, struct db_tx *tx, struct writer *w,
         r = insert_rows(ctx, tx, w, item, m, &bytes);
         if (r < 0)
                 return r;
-        r = record_founding(ctx, tx, item, before, after);
-        return r < 0 ? r : tell(ctx, tx, item);
+        return record_founding(ctx, tx, item, before, after);
 }
 
 /* --- replies --- */

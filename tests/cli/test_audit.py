@@ -58,7 +58,8 @@ def test_log_and_its_filters(dana, auditor):
     entries = dana.json("audit", "log", *model)
     assert [e["index"] for e in entries] == sorted(e["index"] for e in entries)
     second = entries[1]["time"]
-    assert actions(dana.json("audit", "log", *model, "--since", second)) == wanted[1:]
+    assert actions(dana.json("audit", "log", *model, "--since", second)) == \
+        [e["action"] for e in entries if e["time"] >= second]  # two in one millisecond
     table = dana.run("audit", "log", *model).stdout
     assert table.splitlines()[0].split() == ["INDEX", "TIME", "ACTOR", "ACTION", "OBJECT"]
     for bad in (["--since", "yesterday"], ["--limit", "0"], ["--limit", "x"]):
