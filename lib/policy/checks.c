@@ -185,7 +185,7 @@ int pol_read_check(const struct pol_in *in, struct mlc_err *err)
         return pol_fail(in, "type", err, "is not known");
 }
 
-static int approval(const struct pol_in *in, struct mlc_err *err)
+int pol_read_approval(const struct pol_in *in, struct mlc_err *err)
 {
         static const char *const keys[] = {"name", "from", "count", "request_ttl", NULL};
         static const char *const later[] = {"valid_for", "standing", NULL};
@@ -218,6 +218,6 @@ int pol_read_policy(const struct pol_in *in, struct mlc_err *err)
         if (r == 0)
                 r = pol_distinct(in, "checks", "id", err);
         if (r == 0)
-                r = pol_items(in, "approvals", approval, MLC_APPROVAL_RULES_MAX, err);
+                r = pol_items(in, "approvals", pol_read_approval, MLC_APPROVAL_RULES_MAX, err);
         return r < 0 ? r : pol_distinct(in, "approvals", "name", err);
 }

@@ -16,7 +16,10 @@
  *   left out              null, [] or {}
  * Environment {apiVersion, kind, name, policy|null, alias|null, owners[], threshold (0 without
  *   owners), after[{environment, live_for_ms}], targets[{name, serving{driver,
- *   instances[{url, repository{dir}}]}, traffic{driver, control}|null}], windows{allow[], deny[]}}
+ *   instances[{url, repository{dir}|null}]}, traffic{driver, control}|null}], windows{allow[],
+ *   deny[]}} and, only where they are written: serving's ready_timeout_ms, drain_ms, implementation
+ *   (oip), backend (triton), token{secret|file|env} (webhook); traffic's map (haproxy, needed);
+ *   metrics{prometheus}
  * Policy {apiVersion, kind, name, checks[], approvals[{name, from[], count, request_ttl_ms|null}]}
  *   every check {id, type, mode} and, by type:
  *   threshold {metric, dataset|null, slice{}, at_least|null, at_most|null, bound value|interval,
@@ -25,7 +28,15 @@
  *   · card {sections[]} · lineage {requires[]}
  * Model {apiVersion, kind, name (ns/model), owners[], labels{}, policy|null, routes[{route,
  *   key|null, protocol, environments[]}], rollout{strategy, steps[], checks[], on_harm,
- *   on_silence, deadline_ms|null, on_lost_control}|null}
+ *   on_silence, deadline_ms|null, on_lost_control}|null}; a key is header:NAME, cookie:NAME,
+ *   address or random; steps {mirror|null, weight|null, requests, for_ms|null, advance} and, only
+ *   where they are written, labels, checks[], wait, approvals[], targets[]; checks {id, type, mode}
+ *   and, by type: error-rate, labels {margin, alpha} · slower-than {limit_ms, margin, alpha} ·
+ *   latency {quantile, margin (a share of stable's), alpha} · prediction-distribution {alpha} and
+ *   where written method, floor · shadow-agreement {at_least} and where written tolerance,
+ *   relative_tolerance, alpha · promql {query, at_most|null, at_least|null, consecutive,
+ *   source|null}; rollout's exposure, on_deadline and ab{metric (a check's id), alpha, margin,
+ *   horizon|null, horizon_ms|null} only where written
  * Group {apiVersion, kind, name, members[]}
  * owners and members are "user:NAME" or (owners) "group:NAME"; from is "role:", "group:" or
  * "user:". Whether those exist is for the caller to check.

@@ -11,7 +11,7 @@
 
 #define ITEMS_MAX 64
 
-static int url(const char *s, struct mlc_err *err)
+int pol_url(const char *s, struct mlc_err *err)
 {
         const char *host = mlc_starts_with(s, "http://")    ? s + 7
                            : mlc_starts_with(s, "https://") ? s + 8
@@ -37,6 +37,18 @@ static int control(const char *s, struct mlc_err *err)
         return absolute(s + 5, err);
 }
 
+/* module.Class */
+static int dotted(const char *s, struct mlc_err *err)
+{
+        size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.");
+
+        if (s[n] != '\0' || *s == '.' || mlc_ends_with(s, ".") || strstr(s, "..") != NULL ||
+            strchr(s, '.') == NULL)
+                return mlc_fail(err, MLC_E_INVALID,
+                                "module.Class is expected, as in mlserver_sklearn.SKLearnModel");
+        return 0;
+}
+
 static int repository(const struct pol_in *in, struct mlc_err *err)
 {
         static const char *const keys[] = {"dir", NULL}, *const later[] = {"agent", "s3", "oci",
@@ -48,44 +60,134 @@ static int repository(const struct pol_in *in, struct mlc_err *err)
         return r < 0 ? r : pol_text(in, "dir", absolute, err);
 }
 
-static int instance(const struct pol_in *in, struct mlc_err *err)
+static int instance(const struct pol_in *in, bool needs_repository, struct mlc_err *err)
 {
         static const char *const keys[] = {"url", "repository", NULL};
         int r = pol_only(in, keys, NULL, err);
 
-        for (size_t i = 0; r == 0 && keys[i] != NULL; i++)
+        for (size_t i = 0; r == 0 && i < (needs_repository ? 2 : 1); i++)
                 r = pol_need(in, keys[i], err);
         if (r == 0)
-                r = pol_text(in, "url", url, err);
+                r = pol_text(in, "url", pol_url, err);
         return r < 0 ? r : pol_object(in, "repository", repository, err);
+}
+
+static int instance_with(const struct pol_in *in, struct mlc_err *err)
+{
+        return instance(in, true, err);
+}
+
+static int instance_plain(const struct pol_in *in, struct mlc_err *err)
+{
+        return instance(in, false, err);
+}
+
+/* {secret: NAME}, {file: PATH} or {env: VAR} */
+static int secret(const struct pol_in *in, struct mlc_err *err)
+{
+        static const char *const keys[] = {"secret", "file", "env", NULL};
+        int r = pol_only(in, keys, NULL, err);
+
+        if (r == 0 && pol_has(in, "secret") + pol_has(in, "file") + pol_has(in, "env") != 1)
+                return pol_fail(in, NULL, err, "one of 'secret', 'file' and 'env' is needed");
+        if (r == 0 && pol_has(in, "secret"))
+                r = pol_text(in, "secret", pol_id, err);
+        if (r == 0 && pol_has(in, "file"))
+                r = pol_text(in, "file", absolute, err);
+        if (r == 0 && pol_has(in, "env"))
+                r = pol_text(in, "env", NULL, err);
+        return r;
+}
+
+/* What each driver understands beside driver and instances; another's is refused. */
+static const struct {
+        const char *name;
+        const char *keys[8];
+        bool repository; /* instances need one */
+} SERVING[] = {
+        {"oip", {"driver", "instances", "ready_timeout", "drain", "implementation", NULL}, true},
+        {"triton", {"driver", "instances", "ready_timeout", "drain", "backend", NULL}, true},
+        {"webhook", {"driver", "instances", "ready_timeout", "drain", "token", NULL}, false},
+};
+
+/* Keys that came later are in the normalised form only where they are written. */
+static int serving_later(const struct pol_in *in, struct mlc_err *err)
+{
+        int r = 0;
+
+        if (pol_has(in, "ready_timeout"))
+                r = pol_duration(in, "ready_timeout", err);
+        if (r == 0 && pol_has(in, "drain"))
+                r = pol_duration(in, "drain", err);
+        if (r == 0 && pol_has(in, "implementation"))
+                r = pol_text(in, "implementation", dotted, err);
+        if (r == 0 && pol_has(in, "backend"))
+                r = pol_text(in, "backend", pol_id, err);
+        if (r == 0 && pol_has(in, "token"))
+                r = pol_object(in, "token", secret, err);
+        return r;
 }
 
 static int serving(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"driver", "instances", NULL};
-        static const char *const drivers[] = {"oip", NULL};
-        int r = pol_only(in, keys, NULL, err);
+        static const char *const drivers[] = {"oip", "triton", "webhook", NULL};
+        const char *driver;
+        size_t i = 0;
+        int r;
 
-        if (r == 0)
-                r = pol_enum(in, "driver", drivers, NULL, err);
+        if (!json_is_object(in->obj))
+                return pol_only(in, SERVING[0].keys, NULL, err);
+        r = pol_enum(in, "driver", drivers, NULL, err);
+        if (r < 0)
+                return r;
+        driver = json_string_value(json_object_get(in->out, "driver"));
+        while (strcmp(SERVING[i].name, driver) != 0)
+                i++;
+        r = pol_only(in, SERVING[i].keys, NULL, err);
         if (r == 0)
                 r = pol_need(in, "instances", err);
         if (r == 0)
-                r = pol_items(in, "instances", instance, ITEMS_MAX, err);
-        return r < 0 ? r : pol_distinct(in, "instances", "url", err);
+                r = pol_items(in, "instances",
+                              SERVING[i].repository ? instance_with : instance_plain, ITEMS_MAX,
+                              err);
+        if (r == 0)
+                r = pol_distinct(in, "instances", "url", err);
+        return r < 0 ? r : serving_later(in, err);
 }
 
 static int traffic(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"driver", "control", NULL};
-        static const char *const drivers[] = {"nginx", NULL};
+        static const char *const nginx[] = {"driver", "control", NULL}, *const haproxy[] = {
+                                                                                "driver", "control",
+                                                                                "map", NULL};
+        static const char *const drivers[] = {"nginx", "haproxy", NULL};
+        bool maps;
+        int r;
+
+        if (!json_is_object(in->obj))
+                return pol_only(in, haproxy, NULL, err);
+        r = pol_enum(in, "driver", drivers, NULL, err);
+        if (r < 0)
+                return r;
+        maps = strcmp(json_string_value(json_object_get(in->out, "driver")), "haproxy") == 0;
+        r = pol_only(in, maps ? haproxy : nginx, NULL, err);
+        if (r == 0)
+                r = pol_need(in, "control", err);
+        if (r == 0)
+                r = pol_text(in, "control", control, err);
+        if (r == 0 && maps)
+                r = pol_need(in, "map", err);
+        return r < 0 || !maps ? r : pol_text(in, "map", absolute, err);
+}
+
+static int metrics(const struct pol_in *in, struct mlc_err *err)
+{
+        static const char *const keys[] = {"prometheus", NULL};
         int r = pol_only(in, keys, NULL, err);
 
         if (r == 0)
-                r = pol_enum(in, "driver", drivers, NULL, err);
-        if (r == 0)
-                r = pol_need(in, "control", err);
-        return r < 0 ? r : pol_text(in, "control", control, err);
+                r = pol_need(in, "prometheus", err);
+        return r < 0 ? r : pol_text(in, "prometheus", pol_url, err);
 }
 
 static int target(const struct pol_in *in, struct mlc_err *err)
@@ -277,9 +379,9 @@ static int owners(const struct pol_in *in, struct mlc_err *err)
 
 int pol_read_environment(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"apiVersion", "kind",    "name",  "policy",
-                                           "alias",      "owners",  "after", "threshold",
-                                           "targets",    "windows", NULL};
+        static const char *const keys[] = {"apiVersion", "kind",    "name",    "policy",
+                                           "alias",      "owners",  "after",   "threshold",
+                                           "targets",    "windows", "metrics", NULL};
         int r = pol_only(in, keys, NULL, err);
 
         if (r == 0)
@@ -302,5 +404,7 @@ int pol_read_environment(const struct pol_in *in, struct mlc_err *err)
                 r = pol_object(in, "windows", windows, err);
         if (r == 0 && json_is_null(json_object_get(in->out, "windows")))
                 json_object_set_new(in->out, "windows", json_pack("{s:[], s:[]}", "allow", "deny"));
+        if (r == 0 && pol_has(in, "metrics"))
+                r = pol_object(in, "metrics", metrics, err);
         return r;
 }

@@ -80,8 +80,9 @@ int pol_member(const char *s, struct mlc_err *err); /* user:NAME */
 int pol_principal(const char *s, struct mlc_err *err); /* role:, group:, user: */
 int pol_dataset(const char *s, struct mlc_err *err); /* NAME or NAME@SCHEME:VALUE */
 int pol_metric(const char *s, struct mlc_err *err);
+int pol_url(const char *s, struct mlc_err *err); /* http(s), without user name and query */
 
 /* The kinds: everything but apiVersion and kind, which are read already. */
 pol_item pol_read_environment, pol_read_policy, pol_read_model, pol_read_group;
-/* One check of a policy. */
-pol_item pol_read_check;
+/* One check and one approval rule of a policy; the plan of a rollout. */
+pol_item pol_read_check, pol_read_approval, pol_read_rollout;

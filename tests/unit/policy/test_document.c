@@ -14,8 +14,8 @@
 
 static void good_documents_are_read(void **state)
 {
-        static const char *const files[] = {"environment", "bare",  "policy",
-                                            "quality",     "model", "group"};
+        static const char *const files[] = {"environment", "bare",    "policy",  "quality", "model",
+                                            "group",       "drivers", "rollout", "ab"};
 
         (void)state;
         for (size_t i = 0; i < ARRAY_LEN(files); i++) {
@@ -114,6 +114,35 @@ static void same_meaning_same_digest(void **state)
                 _cleanup_(free_p) char *a = normal(pairs[i][0]), *b = normal(pairs[i][1]);
 
                 assert_string_equal(a, b);
+        }
+}
+
+/* Approvals bind digests: documents that only have keys of before mean the same bytes for ever. */
+static void digests_stay(void **state)
+{
+        static const char *const v[][2] = {
+                {"valid/model.yaml",
+                 "sha256:ca15cbb6ff03053b24e7232a9b3a8a6b26d963c219bf542047fa61f63b2b2864"},
+                {"valid/environment.yaml",
+                 "sha256:77495abfbd7c0914b24e8f10864b1dc501fe730cafa91945c888149bad93c6de"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+                struct mlc_documents d = {0};
+                struct mlc_err err = {0};
+                char digest[MLC_DIGEST_STR];
+                struct mlc_arena a;
+                size_t len;
+                _cleanup_(free_p) char *text = sample(v[i][0], &len);
+
+                mlc_arena_init(&a, 16u << 20);
+                if (mlc_documents_parse(text, len, &a, &d, &err) < 0)
+                        fail_msg("%s", err.msg);
+                mlc_digest_format(&d.items[0].digest, digest);
+                assert_string_equal(digest, v[i][1]);
+                mlc_documents_done(&d);
+                mlc_arena_done(&a);
         }
 }
 
@@ -228,6 +257,27 @@ static const struct {
         {MODEL "rollout: {strategy: canary, steps: [{weight: 0%}]}\n",
          "line 4, column 38: ", "above 0"},
         {MODEL "rollout: {strategy: fast}\n", "line 4, column 11: ", "canary"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, checks: [x]}], checks: [{id: y, "
+               "type: labels, margin: 1%}]}\n",
+         "line 4, column 59: ", "there is no check 'x'"},
+        {MODEL "rollout: {strategy: canary, checks: [{id: y, type: error-rate}]}\n",
+         "line 4, column 38: ", "'margin' is missing"},
+        {MODEL "rollout: {strategy: canary, checks: [{id: y, type: labels, margin: 1%, limit: "
+               "1s}]}\n",
+         "line 4, column 72: ", "'limit' is not known"},
+        {MODEL "rollout: {strategy: ab, checks: [{id: y, type: shadow-agreement, at_least: 1}], "
+               "ab: {metric: y, margin: 1%, horizon: 1000}}\n",
+         "line 4, column 81: ", "error-rate, slower-than or labels"},
+        {MODEL "rollout: {strategy: canary, on_deadline: rollback}\n",
+         "line 4, column 29: ", "needs 'deadline'"},
+        {ENV "targets: [{name: eu, serving: {driver: webhook, backend: x, instances: [{url: "
+             "'http://x'}]}}]\n",
+         "line 4, column 49: ", "'backend' is not known"},
+        {ENV "targets: [{name: eu, serving: {driver: oip, instances: [{url: 'http://x'}]}}]\n",
+         "line 4, column 57: ", "'repository' is missing"},
+        {ENV "targets: [{name: eu, serving: {driver: webhook, token: abc, instances: [{url: "
+             "'http://x'}]}}]\n",
+         "line 4, column 49: ", "keys with values"},
         {MODEL "routes: [{route: r, environments: [p], key: cookie}]\n",
          "line 4, column 40: ", "header:NAME"},
         {HEAD "kind: Group\nname: g\n", "line 1, column 1: ", "'members' is missing"},
@@ -354,6 +404,7 @@ int main(void)
                 cmocka_unit_test(good_documents_are_read),
                 cmocka_unit_test(defaults_are_filled_in),
                 cmocka_unit_test(same_meaning_same_digest),
+                cmocka_unit_test(digests_stay),
                 cmocka_unit_test(bad_documents_are_refused),
                 cmocka_unit_test(several_documents_keep_their_source),
                 cmocka_unit_test(bad_samples_are_refused),
