@@ -18,7 +18,8 @@
  *
  * increment: what was counted between two looks; every member but generation is optional.
  * {"generation":int,"step":int (from 0),"weight":0…10000 (candidate's, of that generation),
- *  "key":"random" (requests are split one by one) | "sticky" (users are),
+ *  "key":"random" (requests are split one by one) | "sticky" (users are; the split may then be off
+ *  by a factor of two before it counts as a fault),
  *  "source":"live" (default) | "shadow" (candidate answered copies of what stable answered),
  *  "at_ms":int (wall clock, only for the horizon of ab),"step_ms":int (since the step began),
  *  "arms":{"candidate":ARM,"stable":ARM},
@@ -26,13 +27,14 @@
  *  "noise":{"n","agree":{CHECK ID: n}} (stable asked twice),
  *  "paired_labels":{"n","only_stable","only_candidate"} (right answers of one alone, same request),
  *  "promql":{CHECK ID:{"value":number or decimal text|null,"error":text|null}}}
- * ARM {"requests" (completed),"errors" (5xx, upstream errors, timeouts, wrong versions),
+ * ARM {"requests" (completed, if that is known),"errors" (5xx, upstream errors, timeouts, wrong
+ *  versions; may be counted after their requests),
  *  "latency":{"gamma","min_us","buckets":[[i,n]…]} (the gateway's),
  *  "outputs":{CLASS: n} (predicted classes, at most 64 different, further ones count as ""),
- *  "values":{"zero":n,"positive":[[i,n]…],"negative":[[i,n]…]} (numeric outputs, buckets of
- *  stats/sketch.h),"labels":{"n","wrong"}}
- * Counters that went backwards are for the caller to see; negative numbers and more errors than
- * requests are MLC_E_INVALID with the pointer.
+ *  "values":[[cell,n]…] (numeric outputs, cells of stats/sketch.h),"labels":{"n","wrong"}}
+ * Counters that went backwards are for the caller to see; negative numbers, and parts that
+ * are more than the whole, are MLC_E_INVALID with the pointer. Latencies of source "shadow" are
+ * left out: copies are answered off the path of requests.
  */
 #define MLC_ROLLOUT_CLASSES_MAX 64
 

@@ -19,20 +19,24 @@
  *   "source":URL|null (of Prometheus, the environment's)}
  * STEP {"kind":"weight"|"mirror","weight":0…10000 (0 in a mirror step),"mirror":0…10000,
  *   "requests","labels" (least number of the candidate's in this step),"for_ms",
- *   "advance":"no-harm"|"proven","checks":[ids that decide here],"wait":bool (an operator says go
- *   on),"approvals":[rules as in a policy],"targets":[names; empty: all]}
- * CHECK: the document's, normalised, with "alpha_harm": alpha shared among the checks with mode
- *   enforce (Bonferroni, which is Holm's first step: one rejection ends the rollout), and
- *   "exact": see rollout/analysis.h.
+ *   "advance":"no-harm"|"proven","checks":[ids whose harm ends this step],"needs":[ids that must
+ *   have data here, and at "proven" be proven, before the step is over],"wait":bool (an operator
+ * says go on),"approvals":[rules as in a policy],"targets":[names; empty: all]} needs leaves out:
+ * latencies in a mirror step; everything but promql at 100 %, where no stable runs beside; labels
+ * where the step names neither them nor a number of labels. CHECK: the document's, normalised, with
+ * "alpha_harm": alpha shared among the checks with mode enforce (Bonferroni, which is Holm's first
+ * step: one rejection ends the rollout).
  *
  * Defaults where the document has no steps or no checks:
- *   shadow      mirror 10 %, 1000 requests, 10 min; then all traffic stays with stable
+ *   shadow      mirror 10 %, 1000 requests, 10 min; then 100 % at once
  *   canary      5, 25, 50 and 100 %, 500 requests and 5 min each but the last
  *   blue-green  100 % at once
- *   ab          50 % until the horizon
+ *   ab          50 % until the horizon (of the check `errors`, at 10000 requests of each arm, when
+ *               the document does not say), then 100 %
  *   none        100 % at once, no checks
  *   checks      error-rate (margin 1 %); beside it, where a step mirrors, shadow-agreement 95 %;
  *               none for blue-green and none, where no stable runs beside the candidate
+ * Every plan ends with all traffic: 100 % is added where the document's last step is another.
  * Without a stable version (`first`) there is nothing to compare with: every plan is one step of
  * 100 % without checks that compare.
  */
@@ -45,7 +49,8 @@ struct mlc_rollout_docs {
         bool first; /* no version is live there */
 };
 /* MLC_E_INVALID with err.field the pointer into the model's document where a step names a check or
- * a target that there is not. *ret is the caller's. */
+ * a target that there is not, a query has no source, or a check needs latencies, which a traffic
+ * driver of the environment does not count. *ret is the caller's. */
 int mlc_rollout_plan(const struct mlc_rollout_docs *docs, json_t **ret,
                      struct mlc_err *err) MLC_CHECK;
 

@@ -9,7 +9,7 @@
  * outside their domain (no category, more than the most, negative counts, no observation) are an
  * assert.
  */
-#define MLC_CATEGORIES_MAX 2048
+#define MLC_CATEGORIES_MAX 4096
 #define MLC_PSI_EPSILON 1e-4 /* share that stands for an empty cell */
 #define MLC_PSI_PER_BIN                                                                            \
         25 /* expected in each bin, below which PSI's critical value does not hold */

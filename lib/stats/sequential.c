@@ -168,10 +168,16 @@ static double bernoulli_ln(struct mlc_counts c, double p, double alpha, double t
                mlc_ln_beta((r + v - g * s) / g, (r + v + h * s) / h) - mlc_ln_beta(r / g, r / h);
 }
 
+bool mlc_bernoulli_holds(struct mlc_counts c, double p, double alpha, double t_opt)
+{
+        assert(c.n > 0 && c.k >= 0 && c.k <= c.n && p > 0 && p < 1);
+        return bernoulli_ln(c, p, alpha, t_opt) < log(1.0 / alpha);
+}
+
 struct mlc_interval mlc_bernoulli_sequence(struct mlc_counts c, double alpha, double t_opt)
 {
         struct mlc_interval ret = {0.0, 1.0};
-        double p = (double)c.k / (double)c.n, level = log(1.0 / alpha);
+        double p = (double)c.k / (double)c.n;
 
         assert(c.n > 0 && c.k >= 0 && c.k <= c.n && t_opt > 0);
         for (int side = 0; side < 2; side++) {
@@ -182,7 +188,7 @@ struct mlc_interval mlc_bernoulli_sequence(struct mlc_counts c, double alpha, do
                 for (int i = 0; i < 100 && fabs(in - out) > 1e-13; i++) {
                         double middle = (in + out) / 2.0;
 
-                        if (bernoulli_ln(c, middle, alpha, t_opt) < level)
+                        if (mlc_bernoulli_holds(c, middle, alpha, t_opt))
                                 in = middle;
                         else
                                 out = middle;

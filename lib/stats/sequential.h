@@ -56,6 +56,8 @@ double mlc_mixture_one_sided_bound(double v, double alpha, double rho);
 /* Confidence sequence of a proportion, k of n, two-sided; beta-binomial mixture, narrowest near
  * t_opt observations. */
 struct mlc_interval mlc_bernoulli_sequence(struct mlc_counts c, double alpha, double t_opt);
+/* Whether p (0 < p < 1) is in that set. */
+bool mlc_bernoulli_holds(struct mlc_counts c, double p, double alpha, double t_opt);
 
 /* Planned looks, equally spaced, two-sided alpha, 2 to 10 of them: reject at look i of n when
  * |Z| >= mlc_pocock, or >= mlc_obrien_fleming * sqrt(n / i). By recursive integration (Armitage,
