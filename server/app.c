@@ -156,6 +156,7 @@ static int join_gate(struct app *app, struct mlc_err *err)
 {
         static const struct gate_hooks hooks = {.live = promotion_live,
                                                 .change_open = approval_change_open,
+                                                .changing = promotion_changing,
                                                 .changed = promotion_changed};
 
         (void)err;

@@ -528,14 +528,15 @@ static int write_item(struct mlc_ctx *ctx, struct db_tx *tx, struct writer *w,
 {
         _cleanup_(json_decref_p) json_t *before = NULL, *after = NULL, *detail = NULL;
         _cleanup_(mlc_str_done) struct mlc_str bytes;
+        const struct gate_hooks *hooks = gate_hooks_of(ctx);
         int r;
 
         mlc_str_init(&bytes, GIT_COMMIT_MAX);
         m->at_ms = mlc_now_ms();
         mlc_time_format(m->at_ms, m->at);
-        /* first, as it waits for what goes live by the documents of before: leaves are then in the
-         * order in which they took effect */
-        r = tell(ctx, tx, item);
+        /* waits for what goes live by the documents of before: leaves are then in the order in
+         * which they took effect */
+        r = hooks->changing != NULL ? hooks->changing(ctx, tx) : 0;
         if (r == 0)
                 r = build_commit(ctx, w, item, m, &bytes);
         if (r < 0)
@@ -563,7 +564,8 @@ static int write_item(struct mlc_ctx *ctx, struct db_tx *tx, struct writer *w,
         r = insert_rows(ctx, tx, w, item, m, &bytes);
         if (r < 0)
                 return r;
-        return record_founding(ctx, tx, item, before, after);
+        r = record_founding(ctx, tx, item, before, after);
+        return r < 0 ? r : tell(ctx, tx, item);
 }
 
 /* --- replies --- */

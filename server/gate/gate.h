@@ -159,6 +159,9 @@ struct gate_hooks {
          */
         int (*change_open)(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_change *c,
                            const json_t *protection, json_t **ret);
+        /* Before the first leaf of a new document version: waits until nothing goes live by the
+         * documents as they are, and keeps it so until the transaction ends. NULL: nothing does. */
+        int (*changing)(struct mlc_ctx *ctx, struct db_tx *tx);
         /* In the transaction of a new document version, evaluation, or withdrawal of one: what
          * waits for it is woken. NULL: nobody waits. */
         int (*changed)(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_news *news);

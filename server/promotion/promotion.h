@@ -31,5 +31,6 @@ int promotion_alias_free(struct mlc_ctx *ctx, struct db_tx *tx, const char *alia
 /* struct gate_hooks.live and .changed. */
 int promotion_live(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
                    const char *model, struct gate_live *ret) MLC_CHECK;
+int promotion_changing(struct mlc_ctx *ctx, struct db_tx *tx) MLC_CHECK;
 int promotion_changed(struct mlc_ctx *ctx, struct db_tx *tx,
                       const struct gate_news *news) MLC_CHECK;

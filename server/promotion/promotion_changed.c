@@ -65,6 +65,12 @@ static int environment_changed(struct mlc_ctx *ctx, struct db_tx *tx, const char
         return r < 0 ? r : db_run(tx, SQL_PROMOTION_STALE_ENVIRONMENT, NULL, DB_TEXT(name));
 }
 
+int promotion_changing(struct mlc_ctx *ctx, struct db_tx *tx)
+{
+        (void)ctx;
+        return db_run0(tx, SQL_PROMOTION_NEWS_LOCK, NULL);
+}
+
 int promotion_changed(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_news *news)
 {
         int r;
