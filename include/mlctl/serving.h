@@ -6,8 +6,10 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "codec/json.h"
 #include "mlctl/error.h"
+
+struct json_t; /* jansson's */
+struct mlc_caller; /* client/call.h */
 
 /*
  * Serving drivers bring a version onto an inference server and prove that it is ready there. Each
@@ -24,9 +26,8 @@
 #define MLC_SERVING_LIST_MAX 4096 /* models that one instance may have */
 
 /*
- * NS--MODEL--N of "NS/MODEL" and N. MLC_E_INVALID when namespace or model contain "--" or end or
- * begin so that two names could collide ("a-" + "-b"), or have a character that has no place in a
- * path component.
+ * NS--MODEL--N of "NS/MODEL" and N. MLC_E_INVALID when it is no model, or when namespace or model
+ * contain "--": two models could then have one name.
  */
 int mlc_serving_name(const char *model, unsigned long long version, char ret[MLC_SERVING_NAME_MAX],
                      struct mlc_err *err) MLC_CHECK;
@@ -56,7 +57,7 @@ struct mlc_serving_result {
  * borrowed for the time of the call. */
 struct mlc_serving_call {
         const char *url; /* "http://HOST:PORT", maybe with a path prefix */
-        const json_t *settings; /* the target's normalised `serving` object */
+        const struct json_t *settings; /* the target's normalised `serving` object */
         const char *environment, *target; /* for webhooks: whom this is about */
         int64_t deadline_ms; /* mlc_monotonic_ms() by which all of it must have ended */
         /* 0, with *ret_loopback_only for struct mlc_call, when the server may call url; else
@@ -80,14 +81,14 @@ struct mlc_serving_model {
         const char *dir; /* its folder in the instance's repository; NULL: it has none */
         /* An inference request ({"inputs":[…]}) that must succeed before the version counts as
          * ready: a recorded example. NULL: none known. */
-        const json_t *example;
+        const struct json_t *example;
 };
 
 /* What a driver wants to lie in the version's folder. */
 struct mlc_serving_artifact {
         const struct mlc_serving_model *model;
-        const json_t *settings; /* the target's normalised `serving` object */
-        const json_t *model_yaml; /* the artifact's model.yaml, or NULL */
+        const struct json_t *settings; /* the target's normalised `serving` object */
+        const struct json_t *model_yaml; /* the artifact's model.yaml, or NULL */
         const char *const *paths; /* of its files, sorted by bytes */
         size_t n_paths;
 };
@@ -122,7 +123,7 @@ struct mlc_serving_ops {
          * The target's normalised `serving` object. MLC_E_INVALID with err->field (a JSON pointer
          * within it) for an unknown key or value: a setting that would be ignored is refused.
          */
-        int (*check)(const json_t *settings, struct mlc_err *err);
+        int (*check)(const struct json_t *settings, struct mlc_err *err);
         /*
          * MLC_E_INVALID, saying what to do, when this server could not run the artifact, or when
          * one of its files would mean something to the server that nobody approved. NULL: files go
@@ -147,11 +148,11 @@ struct mlc_serving_ops {
         /* One inference on exactly this version; *ret_reply (in the arena) only when ok, and then
          * the reply named model and version. NULL: the driver cannot. */
         void (*infer)(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
-                      const json_t *request, struct mlc_arena *a, const char **ret_reply,
+                      const struct json_t *request, struct mlc_arena *a, const char **ret_reply,
                       struct mlc_serving_result *ret);
         /* Tells the other side how much traffic each version is to get: {"route","weights":[{
          * "name","version","weight" of 10000}],"generation"}. NULL: traffic is not the driver's. */
-        void (*weights)(const struct mlc_serving_call *c, const json_t *weights,
+        void (*weights)(const struct mlc_serving_call *c, const struct json_t *weights,
                         struct mlc_serving_result *ret);
 };
 

@@ -41,7 +41,7 @@ struct mat_in {
         size_t n_roots;
         const char *repository; /* REPOSITORY_DIR, absolute, must exist */
         const struct mlc_serving_ops *ops;
-        const json_t *settings; /* the target's normalised `serving` object */
+        const struct json_t *settings; /* the target's normalised `serving` object */
         const struct mlc_serving_model *model; /* name, model, version, digest */
         const void *manifest; /* its bytes; their SHA-256 must be model->digest */
         size_t manifest_len;
