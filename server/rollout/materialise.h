@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/arena.h"
+#include "base/map.h"
 #include "codec/digest.h"
 #include "mlctl/error.h"
 #include "mlctl/serving.h"
@@ -36,10 +37,14 @@ struct mat_source {
         void *userdata;
 };
 
-struct mat_in {
+struct mat_place {
         const char *const *roots; /* the --serving-root directories, absolute */
         size_t n_roots;
         const char *repository; /* REPOSITORY_DIR, absolute, must exist */
+};
+
+struct mat_in {
+        struct mat_place place;
         const struct mlc_serving_ops *ops;
         const struct json_t *settings; /* the target's normalised `serving` object */
         const struct mlc_serving_model *model; /* name, model, version, digest */
@@ -50,13 +55,14 @@ struct mat_in {
 
 /*
  * Makes NAME. Nothing happens when NAME is there already with this digest and its content is what
- * it must be. *ret_tree: SHA-256 over the sorted lines "PATH NUL SIZE NUL SHA256HEX LF" of every
- * file below NAME but the marker, executables' paths followed by "*": what drift compares with.
+ * it must be. *ret_tree: SHA-256 over a line "PATH NUL SIZE NUL SHA256HEX LF" (executables: "… NUL
+ * x LF") of every file below NAME but the marker, sorted by path: what drift compares with.
  * MLC_E_VERIFY: bytes, digest or inclusion are not what they must be; MLC_E_CONFLICT: NAME holds
- * something else (names are never reused); MLC_E_FORBIDDEN: no --serving-root covers
- * REPOSITORY_DIR, or a symbolic link is on the way; MLC_E_INVALID: the driver cannot serve it;
- * MLC_E_NO_SPACE; MLC_E_LIMIT. After a failure nothing is left, and after a crash only a hidden
- * folder.
+ * something else (names are never reused; a folder that somebody changed is to be removed first);
+ * MLC_E_FORBIDDEN: no --serving-root covers REPOSITORY_DIR, or a symbolic link is on the way;
+ * MLC_E_NOT_FOUND: it does not exist; MLC_E_INVALID: the driver cannot serve it; MLC_E_UNAVAILABLE:
+ * another process works there; MLC_E_NO_SPACE; MLC_E_LIMIT. After a failure nothing is left, and
+ * after a crash only a hidden folder.
  */
 int mat_make(const struct mat_in *in, struct mlc_digest *ret_tree, struct mlc_err *err) MLC_CHECK;
 
@@ -65,8 +71,7 @@ int mat_expected(const struct mat_in *in, struct mlc_digest *ret_tree,
                  struct mlc_err *err) MLC_CHECK;
 
 /* Removes NAME (first by a rename to a hidden name) and every leftover. 0 when it is not there. */
-int mat_remove(const char *const *roots, size_t n_roots, const char *repository, const char *name,
-               struct mlc_err *err) MLC_CHECK;
+int mat_remove(const struct mat_place *place, const char *name, struct mlc_err *err) MLC_CHECK;
 
 /* One folder of a REPOSITORY_DIR as it lies there. */
 struct mat_found {
@@ -77,12 +82,21 @@ struct mat_found {
         char what[128]; /* "": hashed; else why not (a link inside, too many files, unreadable) */
 };
 
-/* Everything in REPOSITORY_DIR but hidden entries and plain files at its top, re-hashed from disk.
+/* Digests of files by device, inode, size, mtime and ctime, so that looking often does not mean
+ * reading often. One thread at a time; for _cleanup_ and reuse: mat_cache_done. */
+struct mat_cache {
+        struct mlc_map map;
+        bool ready; /* zeroed: empty */
+};
+void mat_cache_done(struct mat_cache *c);
+
+/*
+ * Everything in REPOSITORY_DIR but hidden entries and plain files at its top, hashed from disk
+ * (cache NULL) or from what is remembered of unchanged files. Takes no lock: what appears or goes
+ * meanwhile may be missing.
  */
-int mat_scan(const char *const *roots, size_t n_roots, const char *repository, struct mlc_arena *a,
+int mat_scan(const struct mat_place *place, struct mat_cache *cache, struct mlc_arena *a,
              struct mat_found **ret, size_t *ret_n, struct mlc_err *err) MLC_CHECK;
 
-/* REPOSITORY_DIR below one of the roots, as an O_PATH-free directory descriptor. For `apply`: is
- * the path usable? */
-int mat_open_repository(const char *const *roots, size_t n_roots, const char *repository,
-                        int *ret_fd, struct mlc_err *err) MLC_CHECK;
+/* The directory of the place, for reading. For `apply`: is the path usable? */
+int mat_open_repository(const struct mat_place *place, int *ret_fd, struct mlc_err *err) MLC_CHECK;
