@@ -10,6 +10,7 @@
 
 struct json_t; /* jansson's */
 struct mlc_caller; /* client/call.h */
+struct mlc_str; /* base/str.h */
 
 /*
  * Serving drivers bring a version onto an inference server and prove that it is ready there. Each
@@ -145,10 +146,10 @@ struct mlc_serving_ops {
          * is in memory, are no proof of the rest: see drift in server/rollout/drift.h. */
         void (*list)(const struct mlc_serving_call *c, struct mlc_arena *a,
                      struct mlc_serving_list *ret_list, struct mlc_serving_result *ret);
-        /* One inference on exactly this version; *ret_reply (in the arena) only when ok, and then
-         * the reply named model and version. NULL: the driver cannot. */
+        /* One inference on exactly this version; *ret_reply (initialised here, the caller's to
+         * free; empty unless ok) names model and version then. NULL: the driver cannot. */
         void (*infer)(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
-                      const struct json_t *request, struct mlc_arena *a, const char **ret_reply,
+                      const struct json_t *request, struct mlc_str *ret_reply,
                       struct mlc_serving_result *ret);
         /* Tells the other side how much traffic each version is to get: {"route","weights":[{
          * "name","version","weight" of 10000}],"generation"}. NULL: traffic is not the driver's. */

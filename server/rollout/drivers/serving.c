@@ -141,13 +141,11 @@ static void wait_ready(const struct mlc_serving_ops *ops, const struct mlc_servi
 static void answer_example(const struct mlc_serving_ops *ops, const struct mlc_serving_call *c,
                            const struct mlc_serving_model *m, struct mlc_serving_result *ret)
 {
-        struct mlc_arena a;
-        const char *reply;
-
         for (int i = 1;; i++) {
-                mlc_arena_init(&a, 2 * SRV_INFER_REPLY_MAX);
-                ops->infer(c, m, m->example, &a, &reply, ret);
-                mlc_arena_done(&a);
+                struct mlc_str reply;
+
+                ops->infer(c, m, m->example, &reply, ret);
+                mlc_str_done(&reply);
                 if (!may_pass(ret->outcome) || i == TRIES || !nap(c, POLL_MS << i))
                         break;
         }

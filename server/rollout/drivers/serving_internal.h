@@ -65,8 +65,7 @@ void oip_unload(const struct mlc_serving_call *c, const struct mlc_serving_model
 void oip_list(const struct mlc_serving_call *c, struct mlc_arena *a,
               struct mlc_serving_list *ret_list, struct mlc_serving_result *ret);
 void oip_infer(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
-               const json_t *request, struct mlc_arena *a, const char **ret_reply,
-               struct mlc_serving_result *ret);
+               const json_t *request, struct mlc_str *ret_reply, struct mlc_serving_result *ret);
 /* Items {"name","version","state"} into the list; false with *ret set when they are none. */
 bool srv_read_list(const json_t *items, struct mlc_arena *a, struct mlc_serving_list *ret_list,
                    struct mlc_serving_result *ret);

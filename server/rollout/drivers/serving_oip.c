@@ -258,22 +258,20 @@ static char *inference(const json_t *request, const char *id)
 }
 
 void oip_infer(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
-               const json_t *request, struct mlc_arena *a, const char **ret_reply,
-               struct mlc_serving_result *ret)
+               const json_t *request, struct mlc_str *ret_reply, struct mlc_serving_result *ret)
 {
         char path[SRV_PATH_MAX], id[MLC_UUID_STR];
         _cleanup_(free_p) char *body = NULL;
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         _cleanup_(json_decref_p) json_t *j = NULL;
-        struct mlc_err err = {0};
         struct srv_request req = {
                 .method = "POST",
                 .path = path,
                 .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
                 .reply_max = SRV_INFER_REPLY_MAX,
         };
-        const char *copy;
 
+        mlc_str_init(ret_reply, SRV_INFER_REPLY_MAX);
         mlc_uuid4(id);
         body = inference(request, id);
         if (body == NULL) {
@@ -291,13 +289,9 @@ void oip_infer(const struct mlc_serving_call *c, const struct mlc_serving_model 
         j = srv_json(&reply, JSON_OBJECT, ret);
         if (j == NULL || !right_answer(m, j, id, ret))
                 return;
-        copy = mlc_arena_strndup(a, mlc_str_cstr(&reply.body), reply.body.len, &err);
-        if (copy == NULL) {
-                srv_set(ret, MLC_SERVING_TRANSIENT, reply.status, "%s", err.msg);
-                return;
-        }
         srv_set(ret, MLC_SERVING_OK, reply.status, "%s", "");
-        *ret_reply = copy;
+        *ret_reply = reply.body;
+        reply.body = (struct mlc_str){0};
 }
 
 /* --- MLServer --- */

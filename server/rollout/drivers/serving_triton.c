@@ -133,10 +133,18 @@ static void ready(const struct mlc_serving_call *c, const struct mlc_serving_mod
         oip_ready(c, m, map, ret);
 }
 
+/* Refuses to unload what it does not have: then there is nothing to do. */
 static void unload(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
                    struct mlc_serving_result *ret)
 {
+        struct mlc_serving_result state;
+
         oip_unload(c, m, map, ret);
+        if (ret->outcome != MLC_SERVING_REFUSED || ret->status != 400)
+                return;
+        oip_ready(c, m, map, &state);
+        if (state.outcome == MLC_SERVING_NOT_READY || state.outcome == MLC_SERVING_NOT_FOUND)
+                srv_set(ret, MLC_SERVING_OK, state.status, "%s", "");
 }
 
 /* What went is not there any more. */
