@@ -158,7 +158,8 @@ def test_what_mlserver_could_not_serve_is_refused(drive, place, tmp_path, files,
 def test_another_runtime_of_mlserver_is_named_in_model_yaml(drive, place, tmp_path):
     artifact = Artifact(tmp_path, {
         "model.json": b"{}",
-        "model.yaml": b"format: xgboost\nruntime: {implementation: mlserver_xgboost.XGBoostModel}\n"})
+        "model.yaml": b"format: xgboost\n"
+                      b"runtime: {implementation: mlserver_xgboost.XGBoostModel}\n"})
     assert drive(do="make", **job(artifact, place))["ok"]
     settings = json.loads((place / "fraud--scorer--3/model-settings.json").read_text("utf-8"))
     assert settings["implementation"] == "mlserver_xgboost.XGBoostModel"

@@ -497,8 +497,9 @@ def test_a_webhook_that_means_another_version_is_refused(tmp_path, drive):
     liar = Liar("webhook", tmp_path)
     good = {"ready": True, "name": "fraud--scorer--3", "version": 3,
             "digest": liar.artifact.digest}
-    for change, outcome in (({}, "ok"), ({"ready": False}, "not_ready"), ({"ready": 1}, "not_ready"),
-                            ({"version": 2}, "refused"), ({"version": "3"}, "refused"),
+    for change, outcome in (({}, "ok"), ({"ready": False}, "not_ready"),
+                            ({"ready": 1}, "not_ready"), ({"version": 2}, "refused"),
+                            ({"version": "3"}, "refused"),
                             ({"digest": "sha256:" + "0" * 64}, "refused"),
                             ({"name": "fraud--scorer--2"}, "refused")):
         liar.server.honest()

@@ -5,7 +5,8 @@ Inference Protocol as src/http_server.cc of v2.71 has it, the traps included.
 - /ready is 400 for what is not ready and for what does not exist, alike.
 - Loading needs control mode "explicit", else 503 with a text that names no cure.
 - A load answers when it is over; one that fails says why in a 400. An unknown parameter is 500.
-- There is no load of one version: what config.pbtxt's version_policy names is loaded, the rest goes.
+- There is no load of one version: what config.pbtxt's version_policy names is loaded, the rest
+  goes.
 - Unloading answers at once; the model stays ready for `unload_seconds`.
 - The index keeps what was unloaded, as UNAVAILABLE.
 

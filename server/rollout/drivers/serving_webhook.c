@@ -3,7 +3,7 @@
  * Any server behind a small adapter of the user's: each call is one signed POST to the instance's
  * URL.
  *
- *   {"type":"serving.load|ready|unload|list|weights","time":RFC3339,"environment","target","data":…}
+ *   {"type":"serving.load|ready|unload|list|weights","time","environment","target","data":{…}}
  *   data of load, ready, unload: {"name","model","version","digest","dir"|null}; of list: {};
  *   of weights: {"route","generation","weights":[{"name","version","weight" of 10000}]}
  *
