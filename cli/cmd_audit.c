@@ -453,11 +453,13 @@ static const struct cli_option SHOW_OPTIONS[] = {
 static const struct cli_option VERIFY_OPTIONS[] = {
         {"trust", "FILE", "key of the log and founding owners, from 'mlctl audit trust'", false},
         {"log", "DIR", "a log in files instead of a server's", false},
+        {"fetch", NULL, "of an export: fetch examples that it lacks from the server", false},
         {0},
 };
 
 static const struct cli_option EXPORT_OPTIONS[] = {
         {"promotion", "ID", "which promotion", false},
+        {"examples", NULL, "with the files of examples that evaluations were computed from", false},
         {0},
 };
 
@@ -480,7 +482,9 @@ const struct cli_command CMD_AUDIT[] = {
          "are what the log says. Needs the role auditor. Exit 1 names the first wrong entry.\n"
          "With --trust also that in each environment that the file names only versions went live\n"
          "that the people approved whom its founding owners led to; others are unprotected.\n"
-         "With a directory from 'mlctl audit export': its signatures and proofs, offline.",
+         "With a directory from 'mlctl audit export': its signatures, keys and proofs, and "
+         "verdict,\n"
+         "digests and commit computed again, offline; says what could not be.",
          VERIFY_OPTIONS, run_verify},
         {"audit trust", "", 0, 0, "print the pinned key, founding owners and last checkpoint",
          "For --trust: the log's key, then `environment NAME THRESHOLD` with the public keys of "

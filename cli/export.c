@@ -11,21 +11,24 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "codec/hex.h"
 #include "codec/jcs.h"
+#include "crypto/hash.h"
 #include "log.h"
 #include "policy/policy.h"
 #include "promotion.h"
 #include "resource.h"
-#include "tlog/proof.h"
 
 #define JSON_FILE_MAX ((size_t)64 << 20)
-#define ENTRIES_MAX 1000
 
 void export_done(struct export *e)
 {
         json_decref(e->promotion);
         json_decref(e->approvals);
         json_decref(e->version);
+        json_decref(e->bundle);
+        json_decref(e->keys);
+        json_decref(e->sums);
         mlc_log_done(&e->log);
 }
 
@@ -34,23 +37,42 @@ static const char *text_of(const json_t *j, const char *key)
         return json_string_value(json_object_get(j, key));
 }
 
+int export_path(struct export *e, const char *name, char ret[PATH_MAX])
+{
+        char parent[PATH_MAX];
+
+        if (snprintf(ret, PATH_MAX, "%s/%s", e->dir, name) >= PATH_MAX)
+                return mlc_fail(&e->cli->err, MLC_E_LIMIT, "path '%.64s…' is too long", e->dir);
+        memcpy(parent, ret, sizeof(parent));
+        *strrchr(parent, '/') = '\0';
+        return mlc_mkdirs(parent, 0755, &e->cli->err);
+}
+
+void export_sum(struct export *e, const char *name, const struct mlc_digest *d)
+{
+        char hex[65];
+
+        if (e->sums == NULL)
+                e->sums = json_object();
+        mlc_hex_encode(d->b, sizeof(d->b), hex);
+        (void)json_object_set_new(e->sums, name, json_string(hex));
+}
+
 int export_put(struct export *e, const char *name, const void *data, size_t len)
 {
-        char path[PATH_MAX], parent[PATH_MAX];
-        int r;
+        char path[PATH_MAX];
+        struct mlc_digest d;
+        int r = export_path(e, name, path);
 
-        if (snprintf(path, sizeof(path), "%s/%s", e->dir, name) >= (int)sizeof(path))
-                return mlc_fail(&e->cli->err, MLC_E_LIMIT, "path '%.64s…' is too long", e->dir);
-        memcpy(parent, path, sizeof(parent));
-        *strrchr(parent, '/') = '\0';
-        r = mlc_mkdirs(parent, 0755, &e->cli->err);
+        mlc_sha256(data, len, &d);
+        export_sum(e, name, &d);
         return r < 0 ? r
                      : mlc_write_file_atomic(path, data, len,
                                              mlc_ends_with(name, ".sh") ? 0755 : 0644,
                                              &e->cli->err);
 }
 
-static int put_jcs(struct export *e, const char *name, const json_t *j)
+int export_put_json(struct export *e, const char *name, const json_t *j)
 {
         _cleanup_(mlc_str_done) struct mlc_str text;
         int r;
@@ -61,7 +83,7 @@ static int put_jcs(struct export *e, const char *name, const json_t *j)
 }
 
 /* An id becomes a file name only when it looks like one of ours. */
-static int check_id(struct export *e, const char *id)
+int export_check_id(struct export *e, const char *id)
 {
         if (id != NULL && id[0] != '\0' && strlen(id) < 32 &&
             id[strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789")] == '\0')
@@ -94,8 +116,9 @@ static int put_verdict(struct export *e)
                 return mlc_fail(&e->cli->err, MLC_E_VERIFY,
                                 "the server gives another verdict than the promotion's: %s, not %s",
                                 have, want);
-        r = put_jcs(e, "statement.json", json_object_get(evidence, "verdict"));
-        return r < 0 ? r : put_jcs(e, "bundle.json", json_object_get(evidence, "bundle"));
+        e->bundle = json_incref(json_object_get(evidence, "bundle"));
+        r = export_put_json(e, "statement.json", json_object_get(evidence, "verdict"));
+        return r < 0 ? r : export_put_json(e, "bundle.json", e->bundle);
 }
 
 static int put_approval(struct export *e, const json_t *a)
@@ -103,7 +126,7 @@ static int put_approval(struct export *e, const json_t *a)
         const char *who = text_of(json_object_get(a, "signer"), "id");
         const char *statement = text_of(a, "statement"), *signature = text_of(a, "signature");
         char name[64];
-        int r = check_id(e, who);
+        int r = export_check_id(e, who);
 
         if (r < 0)
                 return r;
@@ -129,132 +152,6 @@ static int put_approvals(struct export *e)
         return 0;
 }
 
-/* Keys */
-
-static bool wanted_line(const struct export *e, const char *line)
-{
-        const json_t *a;
-        size_t i;
-
-        if (strstr(line, "namespaces=\"git\"") != NULL)
-                return true;
-        json_array_foreach (e->approvals, i, a) {
-                const char *who = text_of(json_object_get(a, "signer"), "id");
-                size_t n = who != NULL ? strlen(who) : 0;
-
-                if (n > 0 && strncmp(line, who, n) == 0 && line[n] == ' ')
-                        return true;
-        }
-        return false;
-}
-
-static int put_signers(struct export *e)
-{
-        _cleanup_(mlc_response_done) struct mlc_response reply = {0};
-        struct mlc_request request = {.method = "GET", .path = "/keys/allowed_signers"};
-        _cleanup_(mlc_str_done) struct mlc_str kept;
-        int r;
-
-        mlc_str_init(&kept, (size_t)32 << 20);
-        r = mlc_client_do(e->cli->client, &request, &reply, &e->cli->err);
-        if (r < 0)
-                return r;
-        for (char *line = reply.body.data; line != NULL && *line != '\0';) {
-                char *end = strchr(line, '\n');
-
-                if (end != NULL)
-                        *end++ = '\0';
-                if (wanted_line(e, line)) {
-                        mlc_str_add(&kept, line);
-                        mlc_str_addc(&kept, '\n');
-                }
-                line = end;
-        }
-        r = mlc_str_check(&kept, &e->cli->err);
-        return r < 0 ? r : export_put(e, "allowed_signers", mlc_str_cstr(&kept), kept.len);
-}
-
-/* Proofs */
-
-static int put_proof(struct export *e, const char *name, const char *leaf_hash)
-{
-        _cleanup_(mlc_proven_done) struct mlc_proven p = {0};
-        _cleanup_(mlc_str_done) struct mlc_str text;
-        _cleanup_(mlc_str_done) struct mlc_str leaf;
-        struct mlc_tlog_proof proof = {0};
-        char file[128];
-        int r;
-
-        mlc_str_init(&text, MLC_TLOG_PROOF_MAX);
-        mlc_str_init(&leaf, (size_t)1 << 17);
-        r = mlc_log_prove(&e->log, leaf_hash, &p, &e->cli->err);
-        if (r == 0)
-                r = mlc_jcs(p.leaf.doc, &leaf, &e->cli->err);
-        if (r < 0)
-                return r;
-        proof.index = p.index;
-        proof.path = p.path;
-        proof.checkpoint = e->log.pin.note;
-        proof.checkpoint_len = strlen(e->log.pin.note);
-        mlc_tlog_proof_format(&proof, &text);
-        r = mlc_str_check(&text, &e->cli->err);
-        (void)snprintf(file, sizeof(file), "proofs/%s.leaf", name);
-        if (r == 0)
-                r = export_put(e, file, leaf.data, leaf.len);
-        (void)snprintf(file, sizeof(file), "proofs/%s.tlog-proof", name);
-        return r < 0 ? r : export_put(e, file, text.data, text.len);
-}
-
-/* All entries of the log about one object: "promotion-1", "promotion-2", … oldest first. */
-static int put_history(struct export *e, const char *kind, const char *id)
-{
-        _cleanup_(json_decref_p) json_t *list = NULL;
-        _cleanup_(mlc_str_done) struct mlc_str path;
-        const json_t *entry;
-        size_t i;
-        int r;
-
-        mlc_str_init(&path, RESOURCE_PATH_MAX);
-        mlc_str_addf(&path, "/api/v1/audit/entries?kind=%s&id=", kind);
-        mlc_url_encode(&path, id);
-        r = mlc_client_list(e->cli->client, mlc_str_cstr(&path), ENTRIES_MAX, &list, &e->cli->err);
-        if (r < 0)
-                return r;
-        json_array_foreach (list, i, entry) {
-                const char *hash = text_of(entry, "leaf_hash");
-                char name[64];
-
-                if (hash == NULL)
-                        continue;
-                (void)snprintf(name, sizeof(name), "%s-%zu", kind, json_array_size(list) - i);
-                r = put_proof(e, name, hash);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int put_proofs(struct export *e)
-{
-        const char *id = text_of(e->promotion, "id"), *hash;
-        const json_t *a;
-        size_t i;
-        int r = mlc_json_get_str(e->version, "", "leaf_hash", &hash, &e->cli->err);
-
-        if (r == 0)
-                r = put_proof(e, "version", hash);
-        json_array_foreach (e->approvals, i, a) {
-                if (r < 0 || json_is_true(json_object_get(a, "void")))
-                        continue;
-                r = mlc_json_get_str(a, "", "leaf_hash", &hash, &e->cli->err);
-                if (r == 0)
-                        r = check_id(e, text_of(a, "id"));
-                if (r == 0)
-                        r = put_proof(e, text_of(a, "id"), hash);
-        }
-        return r < 0 ? r : put_history(e, "promotion", id);
-}
-
 /* Names */
 
 static void add_name(json_t *names, const json_t *person)
@@ -275,7 +172,22 @@ static int put_names(struct export *e)
         add_name(names, json_object_get(e->version, "author"));
         json_array_foreach (e->approvals, i, a)
                 add_name(names, json_object_get(a, "signer"));
-        return put_jcs(e, "names.json", names);
+        return export_put_json(e, "names.json", names);
+}
+
+/* SHA256SUMS, as sha256sum(1) reads it; no name here needs its escapes. */
+static int put_sums(struct export *e)
+{
+        _cleanup_(mlc_str_done) struct mlc_str text;
+        const char *name;
+        json_t *sum;
+        int r;
+
+        mlc_str_init(&text, (size_t)4 << 20);
+        json_object_foreach (e->sums, name, sum)
+                mlc_str_addf(&text, "%s  %s\n", json_string_value(sum), name);
+        r = mlc_str_check(&text, &e->cli->err);
+        return r < 0 ? r : export_put(e, "SHA256SUMS", text.data, text.len);
 }
 
 /* The whole */
@@ -290,7 +202,7 @@ static int fetch(struct export *e, const char *id)
         mlc_str_init(&path, RESOURCE_PATH_MAX);
         if (r < 0)
                 return r;
-        r = check_id(e, text_of(e->promotion, "id"));
+        r = export_check_id(e, text_of(e->promotion, "id"));
         mlc_str_addf(&path, "/api/v1/promotions/%s/approvals", text_of(e->promotion, "id"));
         if (r == 0)
                 r = mlc_client_json(e->cli->client, "GET", mlc_str_cstr(&path), NULL, &approvals,
@@ -349,15 +261,19 @@ int export_run(struct cli *cli)
         if (r == 0)
                 r = put_approvals(&e);
         if (r == 0)
-                r = put_signers(&e);
+                r = export_proofs(&e);
         if (r == 0)
-                r = put_proofs(&e);
+                r = export_signers(&e);
+        if (r == 0)
+                r = export_evidence(&e);
         if (r == 0)
                 r = export_repository(&e);
         if (r == 0)
                 r = put_names(&e);
         if (r == 0)
                 r = export_texts(&e);
+        if (r == 0)
+                r = put_sums(&e);
         if (r < 0)
                 return r;
         shown = json_pack("{s:s, s:s, s:I}", "promotion", id, "directory", e.dir, "approvals",

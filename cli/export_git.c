@@ -5,10 +5,10 @@
 
 #include "base/arena.h"
 #include "base/cleanup.h"
-#include "client/commit.h"
 #include "codec/hex.h"
 #include "crypto/hash.h"
 #include "export.h"
+#include "version_git.h"
 
 #define ARENA_MAX ((size_t)64 << 20)
 #define STORED_MAX 65535u /* bytes of one stored block (RFC 1951, 3.2.4) */
@@ -49,7 +49,7 @@ static void add_stored(struct mlc_str *out, const struct mlc_str *in)
 static int put_object(void *userdata, const char *type, const void *data, size_t len,
                       struct mlc_err *err)
 {
-        struct export *e = userdata;
+        const struct version_git *g = userdata;
         _cleanup_(mlc_str_done) struct mlc_str plain;
         _cleanup_(mlc_str_done) struct mlc_str packed;
         unsigned char oid[MLC_GIT_OID_LEN];
@@ -68,8 +68,59 @@ static int put_object(void *userdata, const char *type, const void *data, size_t
         if (r < 0)
                 return r;
         (void)snprintf(name, sizeof(name), "version.git/objects/%.2s/%s", hex, hex + 2);
-        return export_put(e, name, packed.data, packed.len);
+        return g->put(g->userdata, name, packed.data, packed.len);
 }
+
+/* Everything but the objects. The parent of the commit is another version's: it is left out. */
+static int put_frame(const struct version_git *g, const char *oid, bool has_parent)
+{
+        static const char config[] = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+        static const char head[] = "ref: refs/heads/main\n";
+        char line[MLC_COMMIT_OID_STR + 1], tag[64];
+        size_t n = (size_t)snprintf(line, sizeof(line), "%s\n", oid);
+        int r;
+
+        (void)snprintf(tag, sizeof(tag), "version.git/refs/tags/v%lld", g->number);
+        r = g->put(g->userdata, "version.git/HEAD", head, strlen(head));
+        if (r == 0)
+                r = g->put(g->userdata, "version.git/config", config, strlen(config));
+        if (r == 0)
+                r = g->put(g->userdata, "version.git/refs/heads/main", line, n);
+        if (r == 0)
+                r = g->put(g->userdata, tag, line, n);
+        if (r == 0 && has_parent)
+                r = g->put(g->userdata, "version.git/shallow", line, n);
+        return r;
+}
+
+int version_git_write(const struct version_git *g, struct mlc_commit *ret, struct mlc_err *err)
+{
+        const struct mlc_commit_sink sink = {put_object, (void *)(uintptr_t)g};
+        _cleanup_(mlc_arena_done) struct mlc_arena arena;
+        char tree[MLC_COMMIT_OID_STR];
+        struct mlc_manifest parsed;
+        int r;
+
+        mlc_arena_init(&arena, ARENA_MAX);
+        r = mlc_manifest_parse(g->manifest.data, g->manifest.len, NULL, &arena, &parsed, err);
+        if (r == 0)
+                r = mlc_commit_check(g->commit.data, g->commit.len, &g->keys, ret, err);
+        if (r == 0)
+                r = mlc_commit_tree_write(&g->manifest, &parsed, &g->card, &sink, tree, err);
+        if (r < 0)
+                return r;
+        if (strcmp(tree, ret->tree) != 0)
+                return mlc_fail(err, MLC_E_VERIFY,
+                                "commit '%s' holds another manifest, card or lineage than the "
+                                "version",
+                                ret->oid);
+        r = put_object((void *)(uintptr_t)g, "commit", g->commit.data, g->commit.len, err);
+        return r < 0 ? r
+                     : put_frame(g, ret->oid,
+                                 memmem(g->commit.data, g->commit.len, "\nparent ", 8) != NULL);
+}
+
+/* Writing it */
 
 static int get(struct export *e, const char *what, struct mlc_response *ret)
 {
@@ -83,13 +134,19 @@ static int get(struct export *e, const char *what, struct mlc_response *ret)
 }
 
 /* README.md is in the commit itself; a version may have none. */
-static int get_card(struct export *e, const struct mlc_manifest *m, struct mlc_response *ret)
+static int get_card(struct export *e, const struct mlc_response *manifest, struct mlc_response *ret)
 {
+        _cleanup_(mlc_arena_done) struct mlc_arena arena;
         char path[512];
         const struct mlc_request request = {.method = "GET", .path = path};
+        struct mlc_manifest m;
+        int r;
 
-        for (size_t i = 0; i < m->n_layers; i++) {
-                const struct mlc_descriptor *l = &m->layers[i];
+        mlc_arena_init(&arena, ARENA_MAX);
+        r = mlc_manifest_parse(mlc_str_cstr(&manifest->body), manifest->body.len, NULL, &arena, &m,
+                               &e->cli->err);
+        for (size_t i = 0; r == 0 && i < m.n_layers; i++) {
+                const struct mlc_descriptor *l = &m.layers[i];
 
                 if (l->path == NULL || strcmp(l->path, MLC_COMMIT_CARD) != 0 ||
                     l->size > MLC_COMMIT_CARD_MAX)
@@ -98,77 +155,38 @@ static int get_card(struct export *e, const struct mlc_manifest *m, struct mlc_r
                                json_string_value(json_object_get(e->version, "model")), l->digest);
                 return mlc_client_do(e->cli->client, &request, ret, &e->cli->err);
         }
-        return 0;
-}
-
-/* Everything but the objects. The parent of the commit is another version's: it is left out. */
-static int put_frame(struct export *e, const char *oid, bool has_parent)
-{
-        static const char config[] = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
-        static const char head[] = "ref: refs/heads/main\n";
-        char line[MLC_COMMIT_OID_STR + 1], tag[64];
-        int n = snprintf(line, sizeof(line), "%s\n", oid), r;
-
-        (void)snprintf(tag, sizeof(tag), "version.git/refs/tags/v%lld",
-                       (long long)json_integer_value(json_object_get(e->version, "version")));
-        r = export_put(e, "version.git/HEAD", head, strlen(head));
-        if (r == 0)
-                r = export_put(e, "version.git/config", config, strlen(config));
-        if (r == 0)
-                r = export_put(e, "version.git/refs/heads/main", line, (size_t)n);
-        if (r == 0)
-                r = export_put(e, tag, line, (size_t)n);
-        if (r == 0 && has_parent)
-                r = export_put(e, "version.git/shallow", line, (size_t)n);
         return r;
 }
 
-static int write_version(struct export *e, const struct mlc_response *commit,
-                         const struct mlc_response *manifest, struct mlc_arena *a)
+static int put(void *userdata, const char *name, const void *data, size_t len)
 {
-        const struct mlc_bytes bytes = {mlc_str_cstr(&manifest->body), manifest->body.len};
-        const struct mlc_commit_sink sink = {put_object, e};
-        _cleanup_(mlc_response_done) struct mlc_response card_reply = {0};
-        struct mlc_vkeys keys = mlc_log_keys(&e->log);
-        struct mlc_bytes card = {NULL, 0};
-        char tree[MLC_COMMIT_OID_STR];
-        struct mlc_manifest parsed;
-        struct mlc_commit c;
-        struct mlc_err *err = &e->cli->err;
-        int r = mlc_manifest_parse(bytes.data, bytes.len, NULL, a, &parsed, err);
+        return export_put(userdata, name, data, len);
+}
 
-        if (r == 0)
-                r = mlc_commit_check(mlc_str_cstr(&commit->body), commit->body.len, &keys, &c, err);
-        if (r == 0)
-                r = get_card(e, &parsed, &card_reply);
-        if (r < 0)
-                return r;
-        if (card_reply.status != 0)
-                card = (struct mlc_bytes){mlc_str_cstr(&card_reply.body), card_reply.body.len};
-        r = mlc_commit_tree_write(&bytes, &parsed, &card, &sink, tree, err);
-        if (r < 0)
-                return r;
-        if (strcmp(tree, c.tree) != 0)
-                return mlc_fail(err, MLC_E_VERIFY,
-                                "commit '%s' holds another manifest, card or lineage than the "
-                                "version",
-                                c.oid);
-        r = put_object(e, "commit", mlc_str_cstr(&commit->body), commit->body.len, err);
-        return r < 0 ? r
-                     : put_frame(e, c.oid,
-                                 strstr(mlc_str_cstr(&commit->body), "\nparent ") != NULL);
+static struct mlc_bytes body_of(const struct mlc_response *r)
+{
+        return (struct mlc_bytes){mlc_str_cstr(&r->body), r->body.len};
 }
 
 int export_repository(struct export *e)
 {
         _cleanup_(mlc_response_done) struct mlc_response commit = {0};
         _cleanup_(mlc_response_done) struct mlc_response manifest = {0};
-        _cleanup_(mlc_arena_done) struct mlc_arena arena;
-        int r;
+        _cleanup_(mlc_response_done) struct mlc_response card = {0};
+        struct version_git g = {.keys = mlc_log_keys(&e->log), .put = put, .userdata = e};
+        struct mlc_commit made;
+        int r = get(e, "commit", &commit);
 
-        mlc_arena_init(&arena, ARENA_MAX);
-        r = get(e, "commit", &commit);
         if (r == 0)
                 r = get(e, "manifest", &manifest);
-        return r < 0 ? r : write_version(e, &commit, &manifest, &arena);
+        if (r == 0)
+                r = get_card(e, &manifest, &card);
+        if (r < 0)
+                return r;
+        g.commit = body_of(&commit);
+        g.manifest = body_of(&manifest);
+        if (card.status != 0)
+                g.card = body_of(&card);
+        g.number = (long long)json_integer_value(json_object_get(e->version, "version"));
+        return version_git_write(&g, &made, &e->cli->err);
 }

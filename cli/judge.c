@@ -20,10 +20,7 @@ int judge_again(struct cli *cli, const json_t *bundle, struct examples *x, json_
 
         if (rc == 0)
                 rc = mlc_ref_parse_model(model, &ref, &cli->err);
-        if (rc < 0)
-                return rc;
-        x->model = model;
-        return mlc_policy_judge(bundle, &examples, ret, &cli->err);
+        return rc < 0 ? rc : mlc_policy_judge(bundle, &examples, ret, &cli->err);
 }
 
 /* What differs */
