@@ -118,6 +118,119 @@ static void bad_files_are_refused(void **state)
         }
 }
 
+static int load_bytes(const char *text, size_t len, size_t step, struct mlc_err *err)
+{
+        struct bytes b = {text, len, 0, step};
+        struct mlc_examples_in in = {read_bytes, &b};
+        struct mlc_examples *x = NULL;
+        int r = mlc_examples_load(&in, &x, NULL, err);
+
+        mlc_examples_free(x);
+        return r;
+}
+
+/* NUL would end a text early, for those who read it as C does; UTF-16 has them too. */
+static void nul_is_refused(void **state)
+{
+        static const struct {
+                const char *text;
+                size_t len;
+                const char *what;
+        } v[] = {
+#define NUL(t, what) {t, sizeof(t) - 1, what}
+                NUL("id,label,prediction\n1\0,a,a\n", "line 2"),
+                NUL("id,label,prediction\n\0001,a,a\n", "line 2"),
+                NUL("id,label,prediction\n1,\"a\0b\",a\n", "line 2"),
+                NUL("id,label,prediction\n1,a,a\0", "line 2"),
+                NUL("id,la\0bel,prediction\n1,a,a\n", "line 1"),
+                NUL("\xff\xfei\0d\0,\0l\0", "line 1"),
+                NUL("\0", "line 1"),
+#undef NUL
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++)
+                for (size_t step = 1; step < 32; step += 6) {
+                        struct mlc_err err = {0};
+
+                        assert_int_equal(load_bytes(v[i].text, v[i].len, step, &err),
+                                         MLC_E_INVALID);
+                        if (strstr(err.msg, v[i].what) == NULL)
+                                fail_msg("case %zu: %s, wanted %s", i, err.msg, v[i].what);
+                        assert_string_equal(err.field, "/examples");
+                }
+}
+
+/* A stream that never ends, of one byte that is repeated behind a header. */
+struct endless {
+        const char *head;
+        size_t at;
+        char byte;
+        uint64_t given;
+};
+
+static int read_endless(void *userdata, void *buf, size_t len, size_t *ret_n, struct mlc_err *err)
+{
+        struct endless *e = userdata;
+        size_t n = strlen(e->head) - e->at;
+
+        (void)err;
+        n = n < len ? n : len;
+        memcpy(buf, e->head + e->at, n);
+        e->at += n;
+        if (n == 0) {
+                memset(buf, e->byte, len);
+                n = len;
+        }
+        e->given += n;
+        *ret_n = n;
+        return 0;
+}
+
+/* A cell, a row, a quoted cell without end are given up at once. */
+static void what_never_ends_is_given_up(void **state)
+{
+        static const struct {
+                const char *head;
+                char byte;
+        } v[] = {
+                {"id,label,prediction\n", 'x'},     {"id,label,prediction\n", ','},
+                {"id,label,prediction\n", '"'},     {"id,label,prediction\n1,\"", '\n'},
+                {"id,label,prediction\n1,\"", ' '}, {"", 'x'},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+                struct endless e = {.head = v[i].head, .byte = v[i].byte};
+                struct mlc_examples_in in = {read_endless, &e};
+                struct mlc_examples *x = NULL;
+                struct mlc_err err = {0};
+                int r = mlc_examples_load(&in, &x, NULL, &err);
+
+                if (r != MLC_E_LIMIT && r != MLC_E_INVALID)
+                        fail_msg("case %zu: %d", i, r);
+                if (e.given > 1u << 20)
+                        fail_msg("case %zu: read %llu bytes", i, (unsigned long long)e.given);
+        }
+}
+
+/* What a spreadsheet would run is a text like any other. */
+static void formulas_are_texts(void **state)
+{
+        _cleanup_(mlc_examples_free_p) struct mlc_examples *x =
+                load("id,label,prediction,slice:=1+1\n=cmd|' /C calc'!A0,=1,=1,@SUM(A1)\n"
+                     "+1,-x,=1,@SUM(A1)\n");
+        _cleanup_(json_decref_p) json_t *slice = json_pack("{s:s}", "=1+1", "@SUM(A1)");
+        double v;
+        int64_t n;
+
+        (void)state;
+        assert_true(mlc_examples_metric(x, "accuracy", slice, &v, &n));
+        assert_true(v == 0.5 && n == 2);
+        assert_true(mlc_examples_metric(x, "recall:=1", NULL, &v, &n));
+        assert_true(v == 1 && n == 1);
+}
+
 static void limits_hold(void **state)
 {
         char *cell = malloc(200000);
@@ -329,6 +442,9 @@ int main(void)
                 cmocka_unit_test(quoting_is_read),
                 cmocka_unit_test(bad_files_are_refused),
                 cmocka_unit_test(limits_hold),
+                cmocka_unit_test(nul_is_refused),
+                cmocka_unit_test(what_never_ends_is_given_up),
+                cmocka_unit_test(formulas_are_texts),
                 cmocka_unit_test(auc_has_midranks),
                 cmocka_unit_test(metrics_are_recomputed),
                 cmocka_unit_test(evaluations_must_agree),

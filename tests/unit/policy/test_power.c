@@ -22,7 +22,6 @@
 #define ALPHA 0.05
 #define BEYOND 0.006
 #define ROWS_MAX 5000
-#define CHECKS_MAX 5
 
 static const struct scenario {
         int64_t n;
@@ -103,6 +102,17 @@ static int open_file(void *userdata, const char *digest, int *ret_fd, struct mlc
         return mlc_fail(err, MLC_E_NOT_FOUND, "there is no such blob");
 }
 
+/* Takes the records. */
+static json_t *bundle_of(json_t *policy, const char *digest, json_t *mine, json_t *theirs)
+{
+        return json_pack("{s:s, s:s, s:{s:s, s:i, s:s}, s:{s:s}, s:s, s:O, s:s, s:[o], s:{s:s, "
+                         "s:[o]}}",
+                         "schema", "bundle/v1", "now", NOW, "version", "model", "a/b", "version", 2,
+                         "digest", MINE, "environment", "name", "production", "environment_digest",
+                         MINE, "policy", policy, "policy_digest", digest, "evaluations", mine,
+                         "champion", "digest", THEIRS, "evaluations", theirs);
+}
+
 /* Judges it; whether it passed, by the statistic that is expected. */
 static bool passes(const struct scenario *s, const struct shown *shown, const char *statistic)
 {
@@ -112,13 +122,8 @@ static bool passes(const struct scenario *s, const struct shown *shown, const ch
         struct mlc_err err = {0};
         const json_t *check;
 
-        b = json_pack(
-                "{s:s, s:s, s:{s:s, s:i, s:s}, s:{s:s}, s:s, s:O, s:s, s:[o], s:{s:s, s:[o]}}",
-                "schema", "bundle/v1", "now", NOW, "version", "model", "a/b", "version", 2,
-                "digest", MINE, "environment", "name", "production", "environment_digest", MINE,
-                "policy", policy, "policy_digest", digest, "evaluations",
-                record(MINE, shown->digest[0], shown->mine), "champion", "digest", THEIRS,
-                "evaluations", record(THEIRS, shown->digest[1], shown->theirs));
+        b = bundle_of(policy, digest, record(MINE, shown->digest[0], shown->mine),
+                      record(THEIRS, shown->digest[1], shown->theirs));
         if (mlc_policy_judge(b, &x, &v, &err) < 0)
                 fail_msg("%s: %s", err.field, err.msg);
         check = json_array_get(json_object_get(v, "checks"), 0);
@@ -207,6 +212,88 @@ static void paired_verdicts(void **state)
         simulate(paired, true);
 }
 
+/* --- several checks --- */
+
+#define SLICES 5
+
+static json_t *sliced_record(const char *manifest, const int64_t right[SLICES], int64_t n)
+{
+        json_t *r = record(manifest, NULL, (struct mlc_counts){n, n});
+        json_t *metrics = json_object_get(json_object_get(r, "document"), "metrics");
+
+        json_array_clear(metrics);
+        for (int i = 0; i < SLICES; i++)
+                json_array_append_new(
+                        metrics, json_pack("{s:s, s:f, s:I, s:{s:o}}", "name", "accuracy", "value",
+                                           (double)right[i] / (double)n, "n", (json_int_t)n,
+                                           "slice", "part", json_sprintf("%d", i)));
+        return r;
+}
+
+static json_t *slices_policy(const struct scenario *s, char ret_digest[MLC_DIGEST_STR])
+{
+        json_t *checks = json_array(), *policy;
+        struct mlc_digest d;
+        struct mlc_err err = {0};
+
+        for (int i = 0; i < SLICES; i++) {
+                json_t *check = check_of(s);
+
+                json_object_set_new(check, "id", json_sprintf("c%d", i));
+                json_object_set_new(check, "slice",
+                                    json_pack("{s:o}", "part", json_sprintf("%d", i)));
+                json_array_append_new(checks, check);
+        }
+        policy = json_pack("{s:o, s:[]}", "checks", checks, "approvals");
+        assert_int_equal(mlc_policy_digest(policy, &d, &err), 0);
+        mlc_digest_format(&d, ret_digest);
+        return policy;
+}
+
+/* One comparison for each slice; whether the verdict over all is `want`. */
+static bool slices_are(const struct scenario *s, const int64_t mine[SLICES],
+                       const int64_t theirs[SLICES], const char *want)
+{
+        char digest[MLC_DIGEST_STR];
+        _cleanup_(json_decref_p) json_t *policy = slices_policy(s, digest), *b = NULL, *v = NULL;
+        struct mlc_err err = {0};
+
+        b = bundle_of(policy, digest, sliced_record(MINE, mine, s->n),
+                      sliced_record(THEIRS, theirs, s->n));
+        if (mlc_policy_judge(b, NULL, &v, &err) < 0)
+                fail_msg("%s: %s", err.field, err.msg);
+        return strcmp(json_string_value(json_object_get(v, "verdict")), want) == 0;
+}
+
+/*
+ * All checks must pass, so nothing needs correction for their number: a version that is worse by
+ * exactly the margin in one slice of five passes as a whole at most at rate alpha. What is as good
+ * is not found to be worse in any of them.
+ */
+static void several_checks_hold_alpha(void **state)
+{
+        static const struct scenario s = {1000, 0.04, 0.9, 0, 0, 0};
+        const int runs = 2000 / SIMULATE_LESS;
+        uint64_t seed = 20261124;
+        int worse_passed = 0;
+
+        (void)state;
+        for (int j = 0; j < runs; j++) {
+                int64_t mine[SLICES], theirs[SLICES];
+
+                for (int i = 0; i < SLICES; i++) {
+                        mine[i] = binomial(&seed, s.n, s.share);
+                        theirs[i] = binomial(&seed, s.n, s.share);
+                }
+                assert_false(slices_are(&s, mine, theirs, "fail"));
+                mine[0] = binomial(&seed, s.n, s.share - s.margin);
+                worse_passed += slices_are(&s, mine, theirs, "pass");
+        }
+        assert_true(worse_passed > 0);
+        assert_true((double)worse_passed / runs <=
+                    ALPHA + 3.0 * sqrt(ALPHA * (1.0 - ALPHA) / runs));
+}
+
 static int setup(void **state)
 {
         (void)state;
@@ -228,6 +315,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(unpaired_verdicts),
                 cmocka_unit_test(paired_verdicts),
+                cmocka_unit_test(several_checks_hold_alpha),
         };
 
         return cmocka_run_group_tests(tests, setup, teardown);
