@@ -37,13 +37,18 @@ def shim():
     target = pathlib.Path(directory.name) / "shim.so"
     subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", target,
                     ROOT / "tests/fault/shim.c"], check=True)
+    return directory, ":".join([*before_shim(), str(target)])
+
+
+def before_shim():
+    """What must be loaded before any other library."""
     before = []
     linked = subprocess.run(["ldd", build_directory() / "mlctld"], check=True, capture_output=True,
                             text=True).stdout
     for line in linked.splitlines():
         if "libasan" in line or "libtsan" in line:  # must come first
             before.append(line.split("=>")[1].split()[0])
-    return directory, ":".join([*before, str(target)])
+    return before
 
 
 class Board:

@@ -23,7 +23,8 @@ SETTINGS = {
 class Postgres:
     """start() … stop(); conninfo(db) for libpq; create(template) makes a database and names it."""
 
-    def __init__(self):
+    def __init__(self, env=None):
+        self.env = env or {}
         self.directory = process.reachable_directory("mlc-pg-")
         self.data = self.directory / "d"
         self.log = self.directory / "log"
@@ -37,7 +38,7 @@ class Postgres:
         if who:
             for path in (self.data, self.log, self.directory):
                 os.chown(path, who["user"], who["group"])
-        env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", **self.env}
         made = subprocess.run(
             [BIN / "initdb", "-D", self.data, "-U", OWNER, "-A", "trust", "-E", "UTF8",
              "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
