@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "codec/ref.h"
 #include "crypto/random.h"
+#include "pending.h"
 #include "promotion.h"
 #include "resource.h"
 
@@ -127,6 +128,7 @@ static int run_promote(struct cli *cli)
 {
         _cleanup_(json_decref_p) json_t *body = NULL, *made = NULL, *shown = NULL;
         const char *id, *junit = cli_opt(cli, "junit");
+        _cleanup_(pending_stop) struct pending pending = {0};
         struct promotion_decision now = {0};
         struct wish wish = {0};
         int r = read_wish(cli, &wish);
@@ -135,10 +137,14 @@ static int run_promote(struct cli *cli)
                 r = make_body(cli, &body);
         if (r == 0)
                 r = cli_connect(cli);
+        if (r == 0 && wish.wait)
+                r = pending_start(cli, &pending);
         if (r == 0)
                 r = request(cli, &wish, body, &made);
         if (r == 0)
                 r = mlc_json_get_str(made, "", "id", &id, &cli->err);
+        if (r == 0)
+                pending_name(&pending, id);
         if (r == 0)
                 r = wait_for(cli, id, &wish, &now);
         if (r == 0)

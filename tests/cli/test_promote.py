@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mlctl promote`, `promotion …`, `inbox`: waiting, exit codes and JUnit, on a real server."""
+import signal
 import subprocess
 import threading
 import time
@@ -32,6 +33,7 @@ def scene(server, tmp_path_factory):
     for name, approvals in (("p-open", ""), ("p-two", two)):
         one.run("apply", "-f", "-", stdin=gate.documents(name, name, approvals))
     one.serial = 0
+    one.server = server
     return one
 
 
@@ -117,6 +119,11 @@ def waiting(scene, ref, *more):
         stderr=subprocess.PIPE, text=True)
 
 
+def decision_count(scene, promotion):
+    """How often the server was asked for its decision."""
+    return scene.server.output().count(f"/api/v1/promotions/{promotion}/decision")
+
+
 def test_inbox_approve_and_the_wait_ends(scene, tmp_path):
     ref = version(scene, tmp_path)
     job = waiting(scene, ref, "--wait", "--timeout", "90s")
@@ -139,15 +146,19 @@ def test_inbox_approve_and_the_wait_ends(scene, tmp_path):
 
 def test_a_job_that_is_ended_leaves_it_pending(scene, tmp_path):
     ref = version(scene, tmp_path)
-    job = waiting(scene, ref, "--wait", "--timeout", "90s")
-    model = ref.split(":")[0]
-    for _ in range(100):
-        if scene.json("promotion", "list", "--model", model):
-            break
-        time.sleep(0.1)
-    job.terminate()
-    job.communicate(timeout=30)
-    assert scene.json("promotion", "list", "--model", model)[0]["state"] == "awaiting_approval"
+    shown = promote(scene, ref, "p-two")
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        decisions = decision_count(scene, shown["id"])
+        job = waiting(scene, ref, "--wait", "--timeout", "90s")
+        for _ in range(200):
+            if decision_count(scene, shown["id"]) > decisions:
+                break
+            time.sleep(0.05)
+        job.send_signal(sig)
+        out, err = job.communicate(timeout=30)
+        assert job.returncode == -sig and out == "", err
+        assert f"{shown['id']} stays pending" in err and f"cancel {shown['id']}" in err
+        assert scene.json("promotion", "show", shown["id"])["state"] == "awaiting_approval"
 
 
 def test_the_wait_survives_a_restart(fresh_server, tmp_path):
