@@ -337,10 +337,19 @@ int app_serve(const struct app_config *config, struct mlc_err *err)
 {
         struct app app = {.config = *config, .lock_fd = -1};
         int64_t start = mlc_monotonic_ms();
+        sigset_t ending;
         int sig;
         int r;
 
+        (void)sigemptyset(&ending);
+        (void)sigaddset(&ending, SIGTERM);
+        (void)sigaddset(&ending, SIGINT);
         r = start_modules(&app, FOR_SERVE, err);
+        if (r < 0 && sigtimedwait(&ending, NULL, &(struct timespec){0}) > 0) {
+                mlc_log_err(MLC_LOG_INFO, NULL, "server.stopped", err);
+                mlc_err_clear(err);
+                return 0;
+        }
         if (r < 0)
                 return r;
         log_info(NULL, "server.ready", KV_INT("pid", getpid()),

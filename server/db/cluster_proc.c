@@ -166,12 +166,40 @@ static int write_input(const char *input, int *ret, struct mlc_err *err)
         return 0;
 }
 
+static bool asked_to_end(void)
+{
+        sigset_t pending;
+
+        return sigpending(&pending) == 0 &&
+               (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+/* Waits for it; but not when mlctld, which holds the signal back, is told to end. */
+static int wait_or_end(pid_t pid, int *ret_status, bool *ret_ended)
+{
+        pid_t got;
+
+        *ret_ended = false;
+        while ((got = waitpid(pid, ret_status, WNOHANG)) <= 0) {
+                if (got < 0 && errno != EINTR)
+                        return -errno;
+                if (!*ret_ended && asked_to_end()) {
+                        *ret_ended = true;
+                        (void)kill(-pid, SIGKILL); /* what it has made so far is made anew */
+                        (void)kill(pid, SIGKILL);
+                }
+                mlc_sleep_ms(5);
+        }
+        return 0;
+}
+
 int cluster_run(struct db_cluster *c, const char *const argv[], const char *input,
                 struct mlc_err *err)
 {
         _cleanup_(close_fd) int fd = -1;
         char words[256];
         int status = 0;
+        bool ended;
         pid_t pid;
         int r;
 
@@ -183,9 +211,10 @@ int cluster_run(struct db_cluster *c, const char *const argv[], const char *inpu
         r = cluster_spawn(c, argv, fd, &pid, err);
         if (r < 0)
                 return r;
-        while (waitpid(pid, &status, 0) < 0)
-                if (errno != EINTR)
-                        return mlc_fail_errno(err, "wait for", argv[0]);
+        if (wait_or_end(pid, &status, &ended) < 0)
+                return mlc_fail_errno(err, "wait for", argv[0]);
+        if (ended)
+                return mlc_fail(err, MLC_E_UNAVAILABLE, "told to end before the database was made");
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return 0;
         cluster_last_words(c, words, sizeof(words));

@@ -355,6 +355,21 @@ def test_killed_while_the_cluster_was_made(make_server):
     server.stop()
 
 
+def test_ended_while_the_cluster_was_made(make_server):
+    """SIGTERM does not wait for initdb; the next start makes it anew."""
+    server = make_server()
+    fresh = server.directory / "postgres/data.new"
+    server.spawn()
+    process.wait_until(lambda: fresh.is_dir() and any(fresh.iterdir()), 30, "initdb works")
+    child, began = server.child, time.monotonic()
+    server.stop()
+    assert child.returncode == 0 and time.monotonic() - began < 5
+    assert "told to end before the database was made" in server.output()
+    assert not (server.directory / "postgres/data").exists()
+    up(server)
+    server.stop()
+
+
 def test_newer_database_is_refused(make_server):
     server = up(make_server())
     server.sql("INSERT INTO schema_migration (version, name, sha256) "
