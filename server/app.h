@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "mlctl/error.h"
@@ -28,6 +29,13 @@ struct app_hooks {
         unsigned n_metrics;
 };
 
+/* A setting that may be given several times. */
+struct app_texts {
+        const char **items;
+        size_t n;
+        bool stale; /* while reading: of a source that the present one replaces */
+};
+
 /* The settings of `mlctld serve`; one option table (server/config.c) makes them from flags,
  * environment and file. */
 struct app_config {
@@ -39,6 +47,8 @@ struct app_config {
         bool public_log; /* --public */
         int64_t max_connections; /* hard cap of connections */
         int64_t db_connections; /* size of the pool */
+        struct app_texts serving_roots; /* --serving-root: absolute paths */
+        struct app_texts egress_allow; /* --egress-allow: HOST:PORT; see client/call.h */
 };
 
 /*

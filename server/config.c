@@ -10,11 +10,13 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "client/call.h"
 
 #define FILE_BYTES_MAX 65536
 #define VALUE_BYTES_MAX 8192
 
-enum option_type { OPT_TEXT, OPT_BOOL, OPT_INT };
+/* OPT_PATHS, OPT_HOSTS: given several times; absolute paths, HOST:PORT. */
+enum option_type { OPT_TEXT, OPT_BOOL, OPT_INT, OPT_PATHS, OPT_HOSTS };
 
 struct option_row {
         const char *name;
@@ -25,6 +27,16 @@ struct option_row {
         int64_t min, max; /* of OPT_INT */
         const char *help;
 };
+
+#define TEXTS_MAX 256
+
+static int check_path(const char *value, struct mlc_err *err)
+{
+        return *value == '/' && strstr(value, "/../") == NULL && !mlc_ends_with(value, "/..")
+                       ? 0
+                       : mlc_fail(err, MLC_E_USAGE, "'%.200s' is no absolute path without '..'",
+                                  value);
+}
 
 #define ROW(member) offsetof(struct app_config, member)
 
@@ -48,6 +60,12 @@ static const struct option_row OPTIONS[] = {
          "connections served at once"},
         {"db-connections", "N", OPT_INT, ROW(db_connections), "16", 2, 256,
          "connections to PostgreSQL for requests; four more are used beside them"},
+        {"serving-root", "DIR", OPT_PATHS, ROW(serving_roots), NULL, 0, 0,
+         "repositories of inference servers lie below such a directory, and the server writes "
+         "nowhere else; may be given several times (environment: separated by commas)"},
+        {"egress-allow", "HOST:PORT", OPT_HOSTS, ROW(egress_allow), NULL, 0, 0,
+         "whom the server may call: inference servers, webhooks, metrics; may be given several "
+         "times (environment: separated by commas); without it only loopback addresses"},
 };
 
 #define N_OPTIONS ARRAY_LEN(OPTIONS)
@@ -74,9 +92,53 @@ static void set_text(struct app_config *c, const struct option_row *o, const cha
         *at = copy;
 }
 
+static bool is_list(const struct option_row *o)
+{
+        return o->type == OPT_PATHS || o->type == OPT_HOSTS;
+}
+
+static void texts_clear(struct app_texts *t)
+{
+        for (size_t i = 0; i < t->n; i++)
+                free((void *)(uintptr_t)t->items[i]);
+        free(t->items);
+        *t = (struct app_texts){0};
+}
+
+static int texts_add(struct app_texts *t, const struct option_row *o, const char *value,
+                     const char *where, struct mlc_err *err)
+{
+        const char **items;
+        int r = o->type == OPT_PATHS ? check_path(value, err) : mlc_egress_entry_check(value, err);
+
+        if (r < 0)
+                return mlc_wrap(err, "%s", where);
+        if (t->stale)
+                texts_clear(t);
+        if (t->n == TEXTS_MAX)
+                return mlc_fail(err, MLC_E_USAGE, "%s is given more than %d times", where,
+                                TEXTS_MAX);
+        items = reallocarray(t->items, t->n + 1, sizeof(*items));
+        if (items == NULL || (items[t->n] = strdup(value)) == NULL)
+                abort();
+        t->items = items;
+        t->n++;
+        return 0;
+}
+
+/* What the next source sets replaces what the ones before set. */
+static void next_source(struct app_config *c)
+{
+        for (size_t i = 0; i < N_OPTIONS; i++)
+                if (is_list(&OPTIONS[i]))
+                        ((struct app_texts *)slot(c, &OPTIONS[i]))->stale = true;
+}
+
 void config_done(struct app_config *c)
 {
         for (size_t i = 0; i < N_OPTIONS; i++) {
+                if (is_list(&OPTIONS[i]))
+                        texts_clear(slot(c, &OPTIONS[i]));
                 if (OPTIONS[i].type != OPT_TEXT)
                         continue;
                 free(*(char **)slot(c, &OPTIONS[i]));
@@ -96,6 +158,8 @@ static int set(struct app_config *c, const struct option_row *o, const char *val
                 if (*value == '\0')
                         return mlc_fail(err, MLC_E_USAGE, "%s is empty", where);
                 set_text(c, o, value);
+        } else if (is_list(o)) {
+                return texts_add(slot(c, o), o, value, where, err);
         } else if (o->type == OPT_BOOL) {
                 if (!mlc_streq(value, "true") && !mlc_streq(value, "false"))
                         return mlc_fail(err, MLC_E_USAGE, "%s is true or false, not '%s'", where,
@@ -194,6 +258,20 @@ static void env_name(const struct option_row *o, char *ret, size_t size)
                 *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
 }
 
+static int set_each(struct app_config *c, const struct option_row *o, const char *values,
+                    const char *where, struct mlc_err *err)
+{
+        _cleanup_(free_p) char *copy = strdup(values);
+        char *rest = copy, *one;
+        int r = 0;
+
+        if (copy == NULL)
+                abort();
+        while (r == 0 && (one = strsep(&rest, ",")) != NULL)
+                r = set(c, o, trim(one), where, err);
+        return r;
+}
+
 static int read_env(struct app_config *c, struct mlc_err *err)
 {
         for (size_t i = 0; i < N_OPTIONS; i++) {
@@ -203,8 +281,10 @@ static int read_env(struct app_config *c, struct mlc_err *err)
 
                 env_name(&OPTIONS[i], name, sizeof(name));
                 value = getenv(name);
-                if (value != NULL && *value != '\0')
-                        r = set(c, &OPTIONS[i], value, name, err);
+                if (value == NULL || *value == '\0')
+                        continue;
+                r = is_list(&OPTIONS[i]) ? set_each(c, &OPTIONS[i], value, name, err)
+                                         : set(c, &OPTIONS[i], value, name, err);
                 if (r < 0)
                         return r;
         }
@@ -294,8 +374,10 @@ int config_read(int argc, char *const argv[], bool create, struct app_config *re
                 r = read_defaults(&c, err);
         if (r == 0 && file != NULL && *file != '\0')
                 r = read_config_file(&c, file, err);
+        next_source(&c);
         if (r == 0)
                 r = read_env(&c, err);
+        next_source(&c);
         if (r == 0)
                 r = read_flags(&c, argv, &args, &file, err);
         if (r == 0)

@@ -117,6 +117,32 @@ static void test_switch_and_positional(void **state)
         assert_int_equal(a.n_positional, 2);
 }
 
+static void test_lists(void **state)
+{
+        _cleanup_(config_done) struct app_config c = {0}, d = {0};
+        struct config_args a;
+        struct mlc_err err = {0};
+        const char *file = write_file("serving-root = /srv/a\nserving-root = /srv/b, c\n"
+                                      "egress-allow = models.example:8080\n");
+
+        (void)state;
+        (void)setenv("MLCTL_EGRESS_ALLOW", "a.example:1, [::1]:2", 1);
+        assert_int_equal(READ(&c, &a, &err, "--config", file, "--data", dir), 0);
+        assert_int_equal(c.serving_roots.n, 2);
+        assert_string_equal(c.serving_roots.items[0], "/srv/a");
+        assert_string_equal(c.serving_roots.items[1], "/srv/b, c");
+        assert_int_equal(c.egress_allow.n, 2); /* the environment's, not the file's too */
+        assert_string_equal(c.egress_allow.items[0], "a.example:1");
+        assert_string_equal(c.egress_allow.items[1], "[::1]:2");
+        assert_int_equal(READ(&d, &a, &err, "--config", file, "--data", dir, "--serving-root=/x",
+                              "--serving-root", "/y"),
+                         0);
+        assert_int_equal(d.serving_roots.n, 2);
+        assert_string_equal(d.serving_roots.items[0], "/x");
+        assert_string_equal(d.serving_roots.items[1], "/y");
+        (void)unsetenv("MLCTL_EGRESS_ALLOW");
+}
+
 static void test_refusals(void **state)
 {
         static const struct {
@@ -135,6 +161,10 @@ static void test_refusals(void **state)
                 {{"--db-connections", "9x"},
                  NULL,
                  "--db-connections is a number from 2 to 256, not '9x'"},
+                {{"--serving-root", "srv"}, NULL, "--serving-root: 'srv' is no absolute path"},
+                {{"--serving-root", "/srv/../etc"}, NULL, "is no absolute path without '..'"},
+                {{"--egress-allow", "example"}, NULL, "--egress-allow: 'example' is not HOST:PORT"},
+                {{"--egress-allow", "http://x:1"}, NULL, "'http://x:1' is not HOST:PORT"},
                 {{NULL}, "listen a:1\n", ":1: expected name = value"},
                 {{NULL}, "\nlisten = a:1\nnope = 1\n", ":3: no setting is called 'nope'"},
                 {{NULL}, "config = other\n", ":1: no setting is called 'config'"},
@@ -196,6 +226,7 @@ int main(void)
                 cmocka_unit_test_setup(test_defaults, clear),
                 cmocka_unit_test_setup(test_precedence, clear),
                 cmocka_unit_test_setup(test_switch_and_positional, clear),
+                cmocka_unit_test_setup(test_lists, clear),
                 cmocka_unit_test_setup(test_refusals, clear),
                 cmocka_unit_test_setup(test_missing_file_is_usage, clear),
                 cmocka_unit_test_setup(test_help_and_man_name_every_option, clear),
