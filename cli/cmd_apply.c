@@ -119,6 +119,9 @@ static void print_document(struct cli *cli, const json_t *reply, const struct ml
         } else {
                 (void)printf("unchanged");
         }
+        if (d->kind == MLC_ENVIRONMENT &&
+            json_integer_value(json_object_get(d->json, "threshold")) == 0)
+                (void)printf("  (unprotected: no owners sign changes of it)");
         (void)printf("\n");
         if (pending != NULL || applied != NULL)
                 textdiff_print(cli, json_is_null(before) ? NULL : before, d->json);

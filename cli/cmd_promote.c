@@ -164,21 +164,40 @@ static int run_promote(struct cli *cli)
 
 /* promotion list, show, cancel */
 
+/* The environment, and whether anybody owns it; a change's environments all have owners. */
+static json_t *where_to(const json_t *j)
+{
+        const json_t *protected = json_object_get(j, "protected");
+        const char *name = json_string_value(json_object_get(j, "environment"));
+
+        return json_sprintf("%s%s", name != NULL ? name : "",
+                            json_is_false(protected) ? " (unprotected)" : "");
+}
+
 static void print_list(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
                 {"PROMOTION", "id", OUT_TEXT},
                 {"MODEL", "model", OUT_TEXT},
                 {"VERSION", "version", OUT_TEXT},
-                {"TO", "environment", OUT_TEXT},
+                {"TO", "to", OUT_TEXT},
                 {"STATE", "state", OUT_TEXT},
                 {"VERDICT", "verdict", OUT_TEXT},
                 {"BY", "requested_by.name", OUT_TEXT},
                 {"CREATED (UTC)", "created", OUT_TIME},
                 {0},
         };
+        _cleanup_(json_decref_p) json_t *rows = json_array();
+        const json_t *one;
+        size_t i;
 
-        out_table(cli, j, columns);
+        json_array_foreach (j, i, one) {
+                json_t *row = json_copy((json_t *)(uintptr_t)one);
+
+                (void)json_object_set_new(row, "to", where_to(one));
+                (void)json_array_append_new(rows, row);
+        }
+        out_table(cli, rows, columns);
 }
 
 static int run_list(struct cli *cli)
@@ -273,7 +292,7 @@ static void print_inbox(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
                 {"WHAT", "what", OUT_TEXT},
-                {"TO", "environment", OUT_TEXT},
+                {"TO", "to", OUT_TEXT},
                 {"FOR RULE", "rule", OUT_TEXT},
                 {"SIGNED", "signed", OUT_TEXT},
                 {"BY", "requested_by.name", OUT_TEXT},
@@ -297,6 +316,7 @@ static void print_inbox(struct cli *cli, const json_t *j)
                                              json_integer_value(json_object_get(one, "version"))));
                 else
                         (void)json_object_set_new(row, "what", what_changes(one));
+                (void)json_object_set_new(row, "to", where_to(one));
                 (void)json_object_set_new(
                         row, "signed",
                         json_sprintf("%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT,

@@ -152,9 +152,10 @@ int junit_write(struct cli *cli, const char *file, const json_t *promotion)
 
         mlc_str_init(&s, JUNIT_MAX);
         mlc_str_init(&name, 4096);
-        mlc_str_addf(&name, "%s:%" JSON_INTEGER_FORMAT " to %s", text_of(promotion, "model"),
+        mlc_str_addf(&name, "%s:%" JSON_INTEGER_FORMAT " to %s%s", text_of(promotion, "model"),
                      json_integer_value(json_object_get(promotion, "version")),
-                     text_of(promotion, "environment"));
+                     text_of(promotion, "environment"),
+                     json_is_true(json_object_get(promotion, "protected")) ? "" : " (unprotected)");
         count(&c, checks, NULL);
         mlc_str_add(&s, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites");
         add_attribute(&s, "name", mlc_str_cstr(&name));

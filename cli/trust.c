@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "client/pin.h"
@@ -225,12 +226,55 @@ static bool of_this_log(const json_t *entry, const struct mlc_log *log)
                mlc_streq(json_string_value(json_object_get(leaf, "log")), log->pin.keys[0].name);
 }
 
+/* Environments that have owners now, by the server: only so that the leaf of one that has just got
+ * them is waited for. */
+static bool all_listed(const json_t *environments, const json_t *entries)
+{
+        const json_t *environment, *entry;
+        size_t i, k;
+
+        json_array_foreach (environments, i, environment) {
+                const char *name = json_string_value(json_object_get(environment, "environment"));
+                bool found = !json_is_true(json_object_get(environment, "protected"));
+
+                json_array_foreach (entries, k, entry) {
+                        const char *id = json_string_value(json_object_get(entry, "id"));
+
+                        found = found || (id != NULL && mlc_starts_with(id, "Environment/") &&
+                                          mlc_streq(id + strlen("Environment/"), name));
+                }
+                if (!found)
+                        return false;
+        }
+        return true;
+}
+
+static int list_foundings(struct cli *cli, json_t **ret)
+{
+        int64_t until = mlc_monotonic_ms() + MLC_PROOF_WAIT_MS;
+        _cleanup_(json_decref_p) json_t *environments = NULL;
+        int r = mlc_client_list(cli->client, "/api/v1/environments?limit=1000", FOUNDINGS_MAX,
+                                &environments, &cli->err);
+
+        while (r == 0) {
+                _cleanup_(json_decref_p) json_t *list = NULL;
+
+                r = mlc_client_list(cli->client, FOUNDINGS, FOUNDINGS_MAX, &list, &cli->err);
+                if (r == 0 && (all_listed(environments, list) || mlc_monotonic_ms() >= until)) {
+                        *ret = TAKE_PTR(list);
+                        return 0;
+                }
+                mlc_sleep_ms(100);
+        }
+        return r;
+}
+
 /* Each environment by the leaf that first named owners: later ones are the owners' own affair. */
 static int print_environments(struct cli *cli, struct mlc_log *log, struct mlc_str *text)
 {
         _cleanup_(json_decref_p) json_t *list = NULL;
         _cleanup_(json_decref_p) json_t *seen = json_object();
-        int r = mlc_client_list(cli->client, FOUNDINGS, FOUNDINGS_MAX, &list, &cli->err);
+        int r = list_foundings(cli, &list);
 
         if (r < 0)
                 return r;

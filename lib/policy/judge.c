@@ -545,6 +545,9 @@ static json_t *assemble(struct judge *j, const struct totals *t, json_t *checks)
         json_object_set(out, "version", json_object_get(version, "version"));
         json_object_set(out, "digest", json_object_get(version, "digest"));
         json_object_set(out, "environment", json_object_get(environment, "name"));
+        json_object_set_new(
+                out, "protected",
+                json_boolean(json_integer_value(json_object_get(environment, "threshold")) > 0));
         json_object_set(out, "environment_digest",
                         json_object_get(j->bundle, "environment_digest"));
         json_object_set(out, "policy_digest", json_object_get(j->bundle, "policy_digest"));

@@ -69,10 +69,11 @@ struct mlc_policy_examples {
  * RECORD {"id","manifest","submitted","examples"|null,"withdrawn":bool,"at":RFC 3339 received,
  *   "document":evaluation,"recomputed":[{"name","slice"|null,"value":decimal,"n"}]}
  * verdict {"schema":"verdict/v1","verdict","model","version","digest","environment",
- *   "environment_digest","policy_digest","champion":digest|null (when a check compares),
- *   "evidence":[ids, sorted],"now","checks":[{"id","layer","type","mode","verdict","observed",
- *   "required","interval":[lo,hi]|null,"n","n_needed","statistic","reason","conflict",
- *   "judged_on"}]}; error > fail > inconclusive > pass over the checks with mode enforce.
+ *   "protected":whether that has owners (null when it could not be judged),"environment_digest",
+ *   "policy_digest","champion":digest|null (when a check compares),"evidence":[ids, sorted],"now",
+ *   "checks":[{"id","layer","type","mode","verdict","observed","required","interval":[lo,hi]|null,
+ *   "n","n_needed","statistic","reason","conflict","judged_on"}]}; error > fail > inconclusive >
+ *   pass over the checks with mode enforce.
  * Verified here: ids of records against what they name, their manifest against the version's or
  * the champion's digest, policy_digest. Not here: `document` against `submitted` and `recomputed`
  * against the examples (whoever has those bytes does), environment_digest.

@@ -278,7 +278,10 @@ from promotion p where p.id = $1
 -- What waits for people and was not decided by this one.
 select p.id, p.model, p.version, p.environment, json_build_object('id', u.id, 'name', u.name)::text,
        (select i.value from audit_pii i where i.commitment = p.reason_commitment),
-       promotion_time(p.created), promotion_time(p.expires)
+       promotion_time(p.created), promotion_time(p.expires),
+       coalesce((select (v.normal::json ->> 'threshold')::int > 0 from document d
+                 join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number
+                 where d.kind = 'Environment' and d.name = p.environment), false)
 from promotion p join app_user u on u.id = p.requested_by
 where p.state = 'awaiting_approval'
   and ($2::text[] is null or split_part(p.model, '/', 1) = any ($2::text[]))

@@ -285,11 +285,11 @@ static json_t *error_verdict(const struct promotion *p, const char *why)
                           "n_needed", "statistic", "reason", why, "conflict", 0, "judged_on");
 
         mlc_time_format(mlc_now_ms(), now);
-        return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:n, s:n, s:n, s:[], s:s, s:[o]}",
+        return json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:n, s:n, s:n, s:n, s:[], s:s, s:[o]}",
                          "schema", "verdict/v1", "verdict", "error", "model", p->model, "version",
                          (json_int_t)p->version, "digest", p->digest, "environment", p->environment,
-                         "environment_digest", "policy_digest", "champion", "evidence", "now", now,
-                         "checks", check);
+                         "protected", "environment_digest", "policy_digest", "champion", "evidence",
+                         "now", now, "checks", check);
 }
 
 struct failure {

@@ -154,7 +154,7 @@ static int inbox_item(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_row
         (void)json_array_append_new(
                 items,
                 json_pack("{s:s, s:s, s:s, s:I, s:s, s:n, s:s, s:i, s:i, s:O, s:s?, s:s, s:s?, "
-                          "s:o}",
+                          "s:o, s:b}",
                           "kind", "promotion", "id", p.id, "model", p.model, "version",
                           (json_int_t)p.version, "environment", p.environment, "document", "rule",
                           count.rules[rule].name, "need", (int)count.rules[rule].need, "have",
@@ -162,7 +162,8 @@ static int inbox_item(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_row
                           db_is_null(rows, i, 5) ? NULL : db_text(rows, i, 5), "created",
                           db_text(rows, i, 6), "expires",
                           db_is_null(rows, i, 7) ? NULL : db_text(rows, i, 7), "url",
-                          json_sprintf("/api/v1/promotions/%s", p.id)));
+                          json_sprintf("/api/v1/promotions/%s", p.id), "protected",
+                          db_bool(rows, i, 8)));
         return 0;
 }
 

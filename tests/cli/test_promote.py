@@ -31,7 +31,8 @@ def scene(server, tmp_path_factory):
         person.run("key", "add", f"{person.key_file}.pub")
     two = 'approvals: [{name: risk, from: ["role:approver"], count: 2}]'
     for name, approvals in (("p-open", ""), ("p-two", two)):
-        one.run("apply", "-f", "-", stdin=gate.documents(name, name, approvals))
+        done = one.run("apply", "-f", "-", stdin=gate.documents(name, name, approvals))
+        assert f"Environment/{name}  new  (unprotected: no owners" in done.stdout
     one.serial = 0
     one.server = server
     return one
@@ -58,7 +59,8 @@ def test_live_when_nobody_has_to_approve(scene, tmp_path):
     alias = scene.json("show", ref.split(":")[0] + ":p-open")
     assert alias["ref"] == ref
     assert "live" in scene.run("promotion", "show", p["id"]).stdout
-    assert p["id"] in scene.run("promotion", "list", "--model", ref.split(":")[0]).stdout
+    listed = scene.run("promotion", "list", "--model", ref.split(":")[0]).stdout
+    assert p["id"] in listed and "p-open (unprotected)" in listed
 
 
 def test_refused(scene, tmp_path):
@@ -70,6 +72,7 @@ def test_refused(scene, tmp_path):
     done = scene.run("promote", ref, "--to", "p-open", "--reason", "x", status=1)
     assert "rejected" in done.stdout and "accuracy" in done.stdout
     root = ET.parse(junit).getroot()
+    assert root.get("name") == f"{ref} to p-open (unprotected)"
     suite = root.find("testsuite[@name='Policy/p-open']")
     assert suite.get("failures") == "1" and suite.get("tests") == "3"
     case = suite.find("testcase[@name='accuracy']")
@@ -134,7 +137,9 @@ def test_inbox_approve_and_the_wait_ends(scene, tmp_path):
         if listed:
             break
         time.sleep(0.1)
+    assert listed[0]["protected"] is False
     shown = scene.ada.run("inbox").stdout
+    assert "p-two (unprotected)" in shown
     assert f"mlctl approve {listed[0]['id']} --key" in shown
     for person in (scene.ada, scene.bob):
         person.run("approve", listed[0]["id"], "--key", person.key_file, "--reason", "looks right")
