@@ -209,7 +209,10 @@ static int fetch(struct export *e, const char *id)
                                     &e->cli->err);
         if (r < 0)
                 return r;
-        e->approvals = json_incref(json_object_get(approvals, "items"));
+        /* a rollback's are about the promotion that it takes down */
+        e->approvals = json_incref(json_is_string(json_object_get(e->promotion, "rollback_of"))
+                                           ? json_object_get(e->promotion, "approvals")
+                                           : json_object_get(approvals, "items"));
         r = mlc_ref_parse_model(text_of(e->promotion, "model"), &ref, &e->cli->err);
         ref.kind = MLC_REF_VERSION;
         ref.version = (uint64_t)json_integer_value(json_object_get(e->promotion, "version"));
