@@ -21,6 +21,7 @@
 #include "db/cluster.h"
 #include "db/db.h"
 #include "gate/gate.h"
+#include "gateway/gateway.h"
 #include "http/server.h"
 #include "promotion/promotion.h"
 #include "registry/registry.h"
@@ -259,6 +260,7 @@ static const struct module MODULES[] = {
         {"work", work_start, work_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},
         {"hooks", start_hooks, NULL, FOR_SERVE},
+        {"gateway", gateway_start, gateway_stop, FOR_SERVE},
         {"http", http_start, drain, FOR_SERVE},
         {"address", write_address, remove_address, FOR_SERVE},
 };
@@ -326,6 +328,9 @@ static int main_loop(struct app *app)
                         return sig;
                 if (db_cluster_tend(app, &err) < 0)
                         mlc_log_err(MLC_LOG_ERROR, NULL, "db.cluster_restart", &err);
+                mlc_err_clear(&err);
+                if (gateway_tend(app, &err) < 0)
+                        mlc_log_err(MLC_LOG_ERROR, NULL, "gateway.restart", &err);
                 if (watchdog_us > 0 && mlc_monotonic_ms() >= next_ping) {
                         (void)sd_notify(0, "WATCHDOG=1");
                         next_ping = mlc_monotonic_ms() + (int64_t)(watchdog_us / 2000);

@@ -42,6 +42,7 @@ struct app_config {
         const char *data; /* DIR, absolute */
         const char *listen; /* HOST:PORT */
         const char *postgres; /* conninfo, or NULL for the embedded cluster */
+        const char *gateway; /* HOST:PORT, or NULL for none */
         const char *origin; /* NULL: the default or the one fixed at first start */
         const char *reason; /* `log succeed`: why */
         bool public_log; /* --public */
@@ -68,6 +69,7 @@ struct app {
         struct registry *registry;
         struct work *work; /* leader lock, timers, LISTEN */
         struct http *http;
+        struct gateway *gateway; /* embedded nginx, or NULL */
         const struct auth_hooks *auth_hooks; /* see auth/auth.h; NULL: none */
         const struct gate_hooks *gate_hooks; /* see gate/gate.h; NULL: none */
         struct app_hooks hooks;

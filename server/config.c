@@ -49,6 +49,9 @@ static const struct option_row OPTIONS[] = {
          "use this PostgreSQL (13 or newer) instead of a private one below DIR; the role owns its "
          "database and "
          "needs no more; with a password in it use the environment or the file"},
+        {"gateway", "HOST:PORT", OPT_TEXT, ROW(gateway), NULL, 0, 0,
+         "run nginx with our module as a child, which serves models here; port 0 takes a free one, "
+         "DIR/gateway-address tells which"},
         {"origin", "NAME", OPT_TEXT, ROW(origin), NULL, 0, 0,
          "name of the audit log, fixed at first start; default HOSTNAME/log- and 8 hex digits of "
          "its key"},
