@@ -84,19 +84,20 @@ static bool split_is_off(struct look *l)
                 s = int_get(json_object_get(g, "stable"), "requests"),
                 weight = int_get(g, "weight");
         double w = (double)weight / MLC_ROLLOUT_ALL, e, odds;
+        int64_t n = c + s;
         bool off;
 
-        if (weight <= 0 || weight >= MLC_ROLLOUT_ALL || c + s < SPLIT_LEAST)
+        if (weight <= 0 || weight >= MLC_ROLLOUT_ALL || n < SPLIT_LEAST)
                 return false;
-        e = mlc_share_evalue(c, c + s, w);
+        e = mlc_share_evalue(c, n, w);
         odds = ((double)c + 0.5) / ((double)s + 0.5) / (w / (1.0 - w));
         off = e >= log(SPLIT_E) && (!mlc_streq(text_get(g, "key"), "sticky") ||
                                     odds > SPLIT_FACTOR || odds < 1.0 / SPLIT_FACTOR);
         json_decref(l->split);
         l->split = json_pack("{s:o, s:o, s:I, s:o, s:o, s:b}", "expected", num_json(w), "observed",
-                             num_json((double)c / (double)(c + s)), "n", (json_int_t)(c + s),
-                             "e_value", num_json(exp(e)), "p",
-                             num_json(mlc_sample_ratio_p(c, c + s, w)), "fault", off);
+                             num_json((double)c / (double)n), "n", (json_int_t)n, "e_value",
+                             num_json(exp(e)), "p", num_json(mlc_sample_ratio_p(c, n, w)), "fault",
+                             off);
         return off;
 }
 

@@ -78,7 +78,7 @@ json_t *stats_cells_store(struct stats_cells c)
 
         for (unsigned i = 0; i < c.size; i++)
                 if (c.n[i] > 0)
-                        json_array_append_new(list, json_pack("[I, I]", (json_int_t)(c.first + i),
+                        json_array_append_new(list, json_pack("[I, I]", (json_int_t)c.first + i,
                                                               (json_int_t)c.n[i]));
         return list;
 }
@@ -252,7 +252,7 @@ static int add_rate(struct fold *f, const json_t *check, struct mlc_err *err)
         struct mlc_counts c = {f->candidate.errors, f->candidate.requests},
                           s = {f->stable.errors, f->stable.requests};
         struct track t;
-        int r = track_load(json_object_size(json) > 0 ? json : NULL, &t, err);
+        int r = track_load(json, &t, err);
 
         if (r == 0 && strcmp(type, "slower-than") == 0) {
                 r = slow_of(&f->candidate, int_get(check, "limit_ms"), &c, err);

@@ -40,7 +40,7 @@ int track_load(const json_t *json, struct track *ret, struct mlc_err *err)
         bool good = counts_load(json_object_get(json, "candidate"), &t.candidate) &&
                     counts_load(json_object_get(json, "stable"), &t.stable);
 
-        if (json == NULL) {
+        if (json_object_size(json) == 0) {
                 *ret = t;
                 return 0;
         }

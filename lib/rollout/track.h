@@ -43,7 +43,7 @@ struct track_test {
         double margin;
 };
 
-/* Statistics as JSON, NULL: none yet. Numbers that cannot be are MLC_E_INVALID. */
+/* Statistics as JSON, NULL or {}: none yet. Numbers that cannot be are MLC_E_INVALID. */
 int track_load(const json_t *json, struct track *ret, struct mlc_err *err) MLC_CHECK;
 void track_store(const struct track *t, json_t *json); /* sets its members */
 

@@ -55,18 +55,22 @@ static double ln_tilted(const double abe[3], const double range[2], double r)
 {
         double a = abe[0], b = abe[1], e = abe[2], sum = 1.0, term = 1.0, most = 1.0;
         double q = e - b - (a + e + 2.0) * r, c = (a + 1.0) * (e + 1.0) * r;
-        double mode = floor(-2.0 * c / (q - sqrt(q * q - 4.0 * (r - 1.0) * c)));
+        double mode = floor(-2.0 * c / (q - sqrt(q * q - 4.0 * (r - 1.0) * c))), j;
 
         mode = fmin(fmax(mode, range[0]), range[1]);
-        for (double j = mode; j < range[1] && term > most * TERM_MIN; j += 1.0) {
+        j = mode;
+        while (j < range[1] && term > most * TERM_MIN) {
                 term *= r * (a - j) * (e - j) / ((j + 1.0) * (b - e + j + 1.0));
                 sum += term;
                 most = fmax(most, term);
+                j += 1.0;
         }
         term = 1.0;
-        for (double j = mode; j > range[0] && term > most * TERM_MIN; j -= 1.0) {
+        j = mode;
+        while (j > range[0] && term > most * TERM_MIN) {
                 term *= j * (b - e + j) / (r * (a - j + 1.0) * (e - j + 1.0));
                 sum += term;
+                j -= 1.0;
         }
         return log(sum) + mlc_ln_choose(a, mode) + mlc_ln_choose(b, e - mode) + mode * log(r);
 }

@@ -335,6 +335,17 @@ static void slow_requests_are_counted(void **state)
                 fold(&r, with_latency(60000, 49000, 100));
         assert_string_equal(decide(&r), "harm");
         run_done(&r);
+        /* copies are answered off the path of requests: nothing is known of their latency */
+        r = run_of(ONE("{'id':'slow','type':'slower-than','limit':'50ms','margin':'1%'}"));
+        {
+                json_t *copies = with_latency(60000, 49000, 1000);
+
+                json_object_set_new(copies, "source", json_string("shadow"));
+                fold(&r, copies);
+        }
+        assert_string_equal(decide(&r), "hold");
+        assert_string_equal(text(result(&r, 0), "verdict"), "inconclusive");
+        run_done(&r);
         /* frequent ones are judged by the mixture */
         r = run_of(ONE("{'id':'slow','type':'slower-than','limit':'50ms','margin':'1%'}"));
         for (int i = 0; i < 200; i++)
