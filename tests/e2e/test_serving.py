@@ -2,8 +2,10 @@
 """Serving drivers: one suite for all of them. MLServer is the real one, Triton and the webhook's
 receiver are stand-ins (tests/support/fake_*.py)."""
 import json
+import os
 import pathlib
 import shutil
+import signal
 import threading
 import time
 
@@ -365,9 +367,9 @@ def test_a_huge_answer_is_cut_off(liar, drive):
 
 
 def test_what_servers_say_is_shown_on_one_printable_line(liar, drive):
-    liar.server.fault(".", status=400, body={"error": "a\x1b[31mb\u202ec\n\nd" + "e" * 2000})
+    liar.server.fault(".", status=400, body={"error": "a\x1b[31mb\u202ec\n\n-" + "e" * 2000})
     text = drive(do="list", **liar.job())["text"]
-    assert text.startswith("a?[31mb?c  d") and len(text) < 384
+    assert text.startswith("a?[31mb?c  -") and len(text) < 384
 
 
 def test_ready_once_is_not_ready(liar, drive):
@@ -580,6 +582,48 @@ def test_a_killed_mlserver_comes_back_with_what_lies_there(real, drive):
     assert drive(do="drift", expected=[{**job["model"], "tree": tree}], **job)["clean"]
     assert drive(do="take_down", **job)["outcome"] == "ok"
     assert drive(do="remove", **job)["ok"] is True
+
+
+def test_two_instances_are_one_each(real, drive, tmp_path):
+    """Whatever happens to one, the other goes on, and both say so."""
+    second = Backend("oip", tmp_path)
+    second.server = mlserver.MLServer(second.repository).start()
+    second.url = second.server.url
+    version, artifact = next(_versions), real.artifact(5)
+    jobs = [one.job(artifact, version, ms=60000) for one in (real, second)]
+    expected = []
+    for job in jobs:
+        expected.append({**job["model"], "tree": drive(do="make", **job)["tree"]})
+        assert drive(do="bring_up", **job)["outcome"] == "ok"
+    assert expected[0]["tree"] == expected[1]["tree"]
+
+    def states():
+        answers = [drive(do="drift", expected=[e], **{**job, "ms": 3000})
+                   for e, job in zip(expected, jobs)]
+        return [[entry["state"] for entry in answer["report"]] for answer in answers]
+
+    assert states() == [["ok"], ["ok"]]
+    os.kill(second.server.pid, signal.SIGSTOP)  # it hangs
+    answer = drive(do="ready", **{**jobs[1], "ms": 700})
+    assert answer["outcome"] == "unreachable" and 600 <= answer["took_ms"] < 2000
+    assert states() == [["ok"], ["unreachable"]]
+    assert real.answers(version) == pytest.approx(20)
+    os.kill(second.server.pid, signal.SIGCONT)
+    assert drive(do="ready", **jobs[1])["outcome"] == "ok"
+    second.server.kill()  # as for want of memory
+    answer = drive(do="take_down", **{**jobs[1], "ms": 1500})
+    assert answer["outcome"] == "unreachable" and answer["took_ms"] < 4000
+    assert states() == [["ok"], ["unreachable"]]
+    shutil.rmtree(second.repository / f"fraud--scorer--{version}")
+    second.server.start()
+    assert states() == [["ok"], ["missing"]]
+    assert drive(do="make", **jobs[1])["tree"] == expected[1]["tree"]
+    assert drive(do="bring_up", **jobs[1])["outcome"] == "ok"
+    assert states() == [["ok"], ["ok"]]
+    for job in jobs:
+        assert drive(do="take_down", **job)["outcome"] == "ok"
+        assert drive(do="remove", **job)["ok"] is True
+    second.server.stop()
 
 
 def test_no_request_is_lost_while_another_version_comes_and_goes(real, drive):
