@@ -68,6 +68,10 @@ struct mlc_serving_call {
         /* Ed25519 with the server's key; only the webhook driver signs. */
         int (*sign)(void *userdata, const void *msg, size_t len, unsigned char ret[64],
                     struct mlc_err *err);
+        /* Appends what {secret|file|env: …} of a document stands for; only the webhook driver asks.
+         * NULL: such settings fail. */
+        int (*secret)(void *userdata, const struct json_t *ref, struct mlc_str *ret,
+                      struct mlc_err *err);
         bool (*cancelled)(void *userdata); /* NULL: never */
         void *userdata;
         struct mlc_caller *caller; /* keeps connections; NULL: one of its own for each call */

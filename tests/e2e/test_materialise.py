@@ -166,6 +166,23 @@ def test_another_runtime_of_mlserver_is_named_in_model_yaml(drive, place, tmp_pa
     assert settings["parameters"]["uri"] == "./artifact"
 
 
+def test_an_environment_names_runtime_or_backend(drive, place, tmp_path):
+    plain = {"weights.bin": b"x", "model.yaml": b"format: own\n"}
+    other = {**plain, "model.yaml": b"runtime: {implementation: mlserver_x.Y, backend: other}\n"}
+    for driver, key, value, file in (
+            ("oip", "implementation", "company.runtimes.Own", "model-settings.json"),
+            ("triton", "backend", "python", "config.pbtxt")):
+        settings = {"settings": {"driver": driver, key: value}}
+        artifact = Artifact(tmp_path / driver, plain)
+        assert drive(do="make", **{**job(artifact, place, driver=driver), **settings})["ok"]
+        assert f'"{value}"' in (place / "fraud--scorer--3" / file).read_text("utf-8")
+        assert drive(do="remove", **job(artifact, place))["ok"]
+        artifact = Artifact(tmp_path / f"{driver}-other", other)
+        answer = drive(do="make", **{**job(artifact, place, driver=driver), **settings})
+        assert answer["error"] == "invalid" and "the environment" in answer["message"]
+        nothing_there(place)
+
+
 @pytest.mark.parametrize("files, said", [
     ({"a.onnx": b"x", "b.onnx": b"x", "model.yaml": b"format: onnx\n"}, "there are 2"),
     ({"d/a.onnx": b"x", "model.yaml": b"format: onnx\n"}, "there are 0"),

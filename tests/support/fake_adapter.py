@@ -22,6 +22,7 @@ class FakeAdapter(FakeServer):
         self.models = {}  # name: data of the load, with "ready"
         self.calls = []  # (type, document)
         self.ids = set()
+        self.tokens = set()  # Authorization headers
         super().__init__(port)
 
     def verify(self, headers, body):
@@ -34,6 +35,7 @@ class FakeAdapter(FakeServer):
         except InvalidSignature:
             return False
         self.ids.add(name)
+        self.tokens.add(headers.get("Authorization"))
         return b"\n" not in body
 
     def _become_ready(self, data):

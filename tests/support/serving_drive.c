@@ -63,6 +63,13 @@ static int sign(void *userdata, const void *msg, size_t len, unsigned char ret[6
         return mlc_sign(&j->signer, msg, len, ret, err);
 }
 
+static int secret(void *userdata, const json_t *ref, struct mlc_str *ret, struct mlc_err *err)
+{
+        (void)userdata, (void)err;
+        mlc_str_add(ret, text(ref, "env"));
+        return 0;
+}
+
 static bool cancelled(void *userdata)
 {
         struct job *j = userdata;
@@ -311,6 +318,7 @@ static int prepare(struct job *j)
                 .deadline_ms = mlc_monotonic_ms() + (ms != NULL ? json_integer_value(ms) : 10000),
                 .egress = egress,
                 .sign = sign,
+                .secret = secret,
                 .cancelled = cancelled,
                 .userdata = j,
                 .caller = j->caller,

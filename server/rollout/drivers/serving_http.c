@@ -8,9 +8,8 @@
 #include "base/utf8.h"
 #include "serving_internal.h"
 
-#define MS_MAX_LOAD (3600LL * 1000)
-#define MS_MAX_CALL (300LL * 1000)
-#define MS_MAX_DRAIN (24LL * 3600 * 1000)
+#define READY_MS_MAX (24LL * 3600 * 1000)
+#define DRAIN_MS_MAX (7LL * 24 * 3600 * 1000)
 
 /* One printable line of at most size - 1 bytes. */
 static void printable(const char *s, size_t len, char *ret, size_t size)
@@ -174,16 +173,16 @@ json_t *srv_json(const struct mlc_reply *reply, json_type type, struct mlc_servi
         return j;
 }
 
-int64_t srv_ms(const struct mlc_serving_call *c, const char *key, int64_t fallback)
+int64_t srv_ready_ms(const struct mlc_serving_call *c)
 {
-        const json_t *v = json_object_get(c->settings, key);
+        const json_t *v = json_object_get(c->settings, "ready_timeout_ms");
 
-        return json_is_integer(v) ? json_integer_value(v) : fallback;
+        return json_is_integer(v) ? json_integer_value(v) : SRV_READY_MS;
 }
 
 static bool listed(const char *const *names, const char *key)
 {
-        for (size_t i = 0; names != NULL && names[i] != NULL; i++)
+        for (size_t i = 0; names[i] != NULL; i++)
                 if (mlc_streq(names[i], key))
                         return true;
         return false;
@@ -218,37 +217,34 @@ static int check_instances(const json_t *list, bool repository, struct mlc_err *
         return 0;
 }
 
-int srv_check(const json_t *settings, const char *const *more, bool repository, struct mlc_err *err)
+int srv_check(const json_t *settings, const char *own, bool repository, struct mlc_err *err)
 {
-        static const char *const keys[] = {"driver",          "instances", "load_timeout_ms",
-                                           "call_timeout_ms", "drain_ms",  NULL};
+        static const char *const keys[] = {"driver", "instances", "ready_timeout_ms", "drain_ms",
+                                           NULL};
         static const struct {
-                const char *key;
+                const char *key, *field;
                 int64_t max;
-        } times[] = {{"load_timeout_ms", MS_MAX_LOAD},
-                     {"call_timeout_ms", MS_MAX_CALL},
-                     {"drain_ms", MS_MAX_DRAIN}};
-        char at[160];
-        const char *key;
+        } times[] = {{"ready_timeout_ms", "/ready_timeout", READY_MS_MAX},
+                     {"drain_ms", "/drain", DRAIN_MS_MAX}};
+        const char *driver = json_string_value(json_object_get(settings, "driver")), *key;
+        char at[128];
         json_t *value;
 
         json_object_foreach ((json_t *)(uintptr_t)settings, key, value) {
                 (void)snprintf(at, sizeof(at), "/%.100s", key);
-                if (!listed(keys, key) && !listed(more, key))
-                        return mlc_fail_field(
-                                err, MLC_E_INVALID, at, "the driver '%s' has no setting '%.100s'",
-                                json_string_value(json_object_get(settings, "driver")), key);
+                if (!listed(keys, key) && !mlc_streq(own, key))
+                        return mlc_fail_field(err, MLC_E_INVALID, at,
+                                              "the driver '%s' has no setting '%.100s'",
+                                              driver != NULL ? driver : "", key);
         }
         for (size_t i = 0; i < ARRAY_LEN(times); i++) {
                 value = json_object_get(settings, times[i].key);
-                (void)snprintf(at, sizeof(at), "/%.*s", (int)(strlen(times[i].key) - 3),
-                               times[i].key);
                 if (value != NULL && !json_is_null(value) &&
-                    (!json_is_integer(value) || json_integer_value(value) < 1000 ||
+                    (!json_is_integer(value) || json_integer_value(value) < 100 ||
                      json_integer_value(value) > times[i].max))
-                        return mlc_fail_field(err, MLC_E_INVALID, at,
-                                              "a duration from 1s to %llds is expected",
-                                              (long long)(times[i].max / 1000));
+                        return mlc_fail_field(err, MLC_E_INVALID, times[i].field,
+                                              "a duration from 100ms to %lldh is expected",
+                                              (long long)(times[i].max / 3600000));
         }
         return check_instances(json_object_get(settings, "instances"), repository, err);
 }

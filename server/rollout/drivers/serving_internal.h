@@ -9,8 +9,8 @@
 
 /* What the drivers share. Only for the files of this folder. */
 
-#define SRV_LOAD_MS_DEFAULT 300000
-#define SRV_CALL_MS_DEFAULT 10000
+#define SRV_READY_MS 300000 /* ready_timeout when the document says none */
+#define SRV_CALL_MS 10000 /* any call but loading; c->deadline_ms may be sooner */
 #define SRV_INFER_REPLY_MAX ((size_t)16 << 20)
 #define SRV_LIST_REPLY_MAX ((size_t)4 << 20)
 #define SRV_PATH_MAX 640 /* of a request; names are at most MLC_SERVING_NAME_MAX long */
@@ -44,11 +44,11 @@ enum mlc_serving_outcome srv_outcome(int status);
 /* The reply's body as JSON of this type, or NULL with *ret set (transient: it may be starting). */
 json_t *srv_json(const struct mlc_reply *reply, json_type type, struct mlc_serving_result *ret);
 
-/* KEY_ms of the settings, or the default. */
-int64_t srv_ms(const struct mlc_serving_call *c, const char *key, int64_t fallback);
-/* Refuses every key of the `serving` object that is neither common to all drivers nor in `more`
- * (NULL-terminated, or NULL), and values out of range. */
-int srv_check(const json_t *settings, const char *const *more, bool repository,
+/* The document's ready_timeout. */
+int64_t srv_ready_ms(const struct mlc_serving_call *c);
+/* Refuses every key of the `serving` object that is neither common to all drivers nor `own` (NULL:
+ * none), and values out of range. */
+int srv_check(const json_t *settings, const char *own, bool repository,
               struct mlc_err *err) MLC_CHECK;
 
 /* --- the Open Inference Protocol, as MLServer and Triton speak it --- */

@@ -45,7 +45,7 @@ static bool is_oip(const struct mlc_serving_call *c, struct mlc_serving_result *
         const struct srv_request req = {
                 .method = "GET",
                 .path = "/v2",
-                .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
+                .timeout_ms = SRV_CALL_MS,
         };
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         _cleanup_(json_decref_p) json_t *j = NULL;
@@ -79,7 +79,7 @@ void oip_load(const struct mlc_serving_call *c, const struct mlc_serving_model *
                 .path = path,
                 .body = "{}",
                 .body_len = 2,
-                .timeout_ms = srv_ms(c, "load_timeout_ms", SRV_LOAD_MS_DEFAULT),
+                .timeout_ms = srv_ready_ms(c),
         };
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
 
@@ -100,7 +100,7 @@ void oip_ready(const struct mlc_serving_call *c, const struct mlc_serving_model 
         const struct srv_request req = {
                 .method = "GET",
                 .path = path,
-                .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
+                .timeout_ms = SRV_CALL_MS,
         };
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         _cleanup_(json_decref_p) json_t *j = NULL;
@@ -135,7 +135,7 @@ void oip_unload(const struct mlc_serving_call *c, const struct mlc_serving_model
                 .path = path,
                 .body = "{}",
                 .body_len = 2,
-                .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
+                .timeout_ms = SRV_CALL_MS,
         };
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
 
@@ -199,7 +199,7 @@ void oip_list(const struct mlc_serving_call *c, struct mlc_arena *a,
                 .path = "/v2/repository/index",
                 .body = "{}", /* required */
                 .body_len = 2,
-                .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
+                .timeout_ms = SRV_CALL_MS,
                 .reply_max = SRV_LIST_REPLY_MAX,
         };
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
@@ -267,7 +267,7 @@ void oip_infer(const struct mlc_serving_call *c, const struct mlc_serving_model 
         struct srv_request req = {
                 .method = "POST",
                 .path = path,
-                .timeout_ms = srv_ms(c, "call_timeout_ms", SRV_CALL_MS_DEFAULT),
+                .timeout_ms = SRV_CALL_MS,
                 .reply_max = SRV_INFER_REPLY_MAX,
         };
 
@@ -298,7 +298,7 @@ void oip_infer(const struct mlc_serving_call *c, const struct mlc_serving_model 
 
 static int check(const json_t *settings, struct mlc_err *err)
 {
-        return srv_check(settings, NULL, true, err);
+        return srv_check(settings, "implementation", true, err);
 }
 
 static const char *base_name(const char *path)
@@ -319,16 +319,26 @@ static bool is_runtime(const char *s)
                strlen(s) < 128;
 }
 
+/* The environment's owners may name any class for all models of a target; an artifact only one of
+ * MLServer's own. */
 static const char *runtime_of(const struct mlc_serving_artifact *in, struct mlc_err *err)
 {
         const json_t *yaml = in->model_yaml;
         const char *said = json_string_value(
                 json_object_get(json_object_get(yaml, "runtime"), "implementation"));
         const char *format = json_string_value(json_object_get(yaml, "format"));
+        const char *set = json_string_value(json_object_get(in->settings, "implementation"));
 
-        if (said != NULL && is_runtime(said))
+        if (set != NULL && (said == NULL || mlc_streq(set, said)))
+                return set;
+        if (said != NULL && set != NULL)
+                (void)mlc_fail_field(err, MLC_E_INVALID, "/runtime/implementation",
+                                     "model.yaml asks for '%.100s', the environment loads all "
+                                     "models with '%.100s'",
+                                     said, set);
+        else if (said != NULL && is_runtime(said))
                 return said;
-        if (said != NULL)
+        else if (said != NULL)
                 (void)mlc_fail_field(err, MLC_E_INVALID, "/runtime/implementation",
                                      "model.yaml asks for '%.100s': only classes of MLServer's own "
                                      "runtimes are loaded, as mlserver_xgboost.XGBoostModel",

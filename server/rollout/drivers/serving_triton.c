@@ -26,10 +26,17 @@ static enum mlc_serving_outcome map(const struct mlc_reply *reply)
 
 static int check(const json_t *settings, struct mlc_err *err)
 {
-        return srv_check(settings, NULL, true, err);
+        return srv_check(settings, "backend", true, err);
 }
 
-/* A Triton backend's name. Its python backend runs code that lies beside the model. */
+static bool is_backend(const char *s)
+{
+        return *s != '\0' && strlen(s) < 64 &&
+               s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
+}
+
+/* The environment's owners may name any backend for all models of a target; an artifact not the
+ * python one, which would run the code that lies in it. */
 static const char *backend_of(const struct mlc_serving_artifact *in, const char **ret_suffix,
                               struct mlc_err *err)
 {
@@ -37,27 +44,31 @@ static const char *backend_of(const struct mlc_serving_artifact *in, const char 
         const char *format = json_string_value(json_object_get(yaml, "format"));
         const char *said =
                 json_string_value(json_object_get(json_object_get(yaml, "runtime"), "backend"));
+        const char *set = json_string_value(json_object_get(in->settings, "backend"));
 
-        *ret_suffix = NULL;
-        if (said != NULL && strspn(said, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(said) &&
-            *said != '\0' && strlen(said) < 64 && !mlc_streq(said, "python"))
+        *ret_suffix = mlc_streq(format, "onnx") && said == NULL && set == NULL ? ".onnx" : NULL;
+        if (set != NULL && is_backend(set) && (said == NULL || mlc_streq(set, said)))
+                return set;
+        if (set != NULL)
+                (void)mlc_fail_field(err, MLC_E_INVALID, "/runtime/backend",
+                                     "model.yaml asks for '%.60s', the environment for the backend "
+                                     "'%.60s'",
+                                     said != NULL ? said : "nothing", set);
+        else if (said != NULL && is_backend(said) && !mlc_streq(said, "python"))
                 return said;
-        if (said != NULL) {
+        else if (said != NULL)
                 (void)mlc_fail_field(err, MLC_E_INVALID, "/runtime/backend",
                                      "model.yaml asks for the backend '%.60s': a name as "
                                      "onnxruntime is expected, and 'python' would run the "
                                      "artifact's code",
                                      said);
-                return NULL;
-        }
-        if (mlc_streq(format, "onnx")) {
-                *ret_suffix = ".onnx";
+        else if (*ret_suffix != NULL)
                 return "onnxruntime";
-        }
-        (void)mlc_fail_field(err, MLC_E_INVALID, "/format",
-                             "no Triton backend is known for the format '%.60s'; name one in "
-                             "model.yaml: runtime: {backend: …}",
-                             format != NULL ? format : "(none in model.yaml)");
+        else
+                (void)mlc_fail_field(err, MLC_E_INVALID, "/format",
+                                     "no Triton backend is known for the format '%.60s'; name one "
+                                     "in model.yaml: runtime: {backend: …}",
+                                     format != NULL ? format : "(none in model.yaml)");
         return NULL;
 }
 

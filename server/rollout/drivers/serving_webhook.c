@@ -29,12 +29,7 @@
 
 static int check(const json_t *settings, struct mlc_err *err)
 {
-        static const char *const more[] = {"weights", NULL};
-        const json_t *weights = json_object_get(settings, "weights");
-
-        if (weights != NULL && !json_is_boolean(weights) && !json_is_null(weights))
-                return mlc_fail_field(err, MLC_E_INVALID, "/weights", "true or false");
-        return srv_check(settings, more, false, err);
+        return srv_check(settings, "token", false, err);
 }
 
 static char *message(const struct mlc_serving_call *c, const char *type, json_t *data)
@@ -48,9 +43,39 @@ static char *message(const struct mlc_serving_call *c, const char *type, json_t 
         return j != NULL ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 }
 
+#define TOKEN_MAX 4096
+
 struct signature {
         char id[64], time[64], value[160];
+        char token[TOKEN_MAX + 32]; /* "", or the header with the document's token */
 };
+
+/* For proxies before the receiver; the signature is what it should believe. */
+static int bearer(const struct mlc_serving_call *c, struct signature *ret, struct mlc_err *err)
+{
+        const json_t *ref = json_object_get(c->settings, "token");
+        _cleanup_(mlc_str_done) struct mlc_str token = {0};
+        int r;
+
+        ret->token[0] = '\0';
+        if (ref == NULL || json_is_null(ref))
+                return 0;
+        if (c->secret == NULL)
+                return mlc_fail(err, MLC_E_NOT_SUPPORTED, "there is nobody to ask for the token");
+        mlc_str_init(&token, TOKEN_MAX);
+        r = c->secret(c->userdata, ref, &token, err);
+        if (r == 0)
+                r = mlc_str_check(&token, err);
+        if (r < 0)
+                return r;
+        for (const char *p = mlc_str_cstr(&token); *p != '\0' || p == mlc_str_cstr(&token); p++)
+                if (*p <= ' ' || *p >= 0x7f)
+                        return mlc_fail(err, MLC_E_INVALID,
+                                        "the token has characters that no header may have");
+        (void)snprintf(ret->token, sizeof(ret->token), "Authorization: Bearer %s",
+                       mlc_str_cstr(&token));
+        return 0;
+}
 
 static int sign(const struct mlc_serving_call *c, const char *body, struct signature *ret,
                 struct mlc_err *err)
@@ -83,8 +108,7 @@ static int sign(const struct mlc_serving_call *c, const char *body, struct signa
 struct event {
         const char *type;
         json_t *data; /* taken */
-        const char *timeout; /* which setting */
-        int64_t timeout_default;
+        int64_t timeout_ms;
 };
 
 /* True when a reply came; then *ret holds the outcome of its status. */
@@ -93,13 +117,13 @@ static bool post(const struct mlc_serving_call *c, const struct event *event,
 {
         _cleanup_(free_p) char *body = message(c, event->type, event->data);
         struct signature s;
-        const char *const headers[] = {s.id, s.time, s.value, NULL};
+        const char *headers[] = {s.id, s.time, s.value, NULL, NULL};
         struct srv_request req = {
                 .method = "POST",
                 .path = "",
                 .body = body,
                 .headers = headers,
-                .timeout_ms = srv_ms(c, event->timeout, event->timeout_default),
+                .timeout_ms = event->timeout_ms,
                 .reply_max = SRV_LIST_REPLY_MAX,
         };
         struct mlc_err err = {0};
@@ -109,10 +133,12 @@ static bool post(const struct mlc_serving_call *c, const struct event *event,
                 return false;
         }
         req.body_len = strlen(body);
-        if (sign(c, body, &s, &err) < 0) {
+        if (sign(c, body, &s, &err) < 0 || bearer(c, &s, &err) < 0) {
                 srv_set(ret, MLC_SERVING_TRANSIENT, 0, "%s", err.msg);
                 return false;
         }
+        if (s.token[0] != '\0')
+                headers[3] = s.token;
         if (!srv_call(c, &req, ret_reply, ret))
                 return false;
         srv_set_reply(ret, srv_outcome(ret_reply->status), ret_reply);
@@ -130,8 +156,7 @@ static json_t *describe(const struct mlc_serving_model *m)
 static void load(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
                  struct mlc_serving_result *ret)
 {
-        const struct event e = {"serving.load", describe(m), "load_timeout_ms",
-                                SRV_LOAD_MS_DEFAULT};
+        const struct event e = {"serving.load", describe(m), srv_ready_ms(c)};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
 
         (void)post(c, &e, &reply, ret);
@@ -140,8 +165,7 @@ static void load(const struct mlc_serving_call *c, const struct mlc_serving_mode
 static void ready(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
                   struct mlc_serving_result *ret)
 {
-        const struct event e = {"serving.ready", describe(m), "call_timeout_ms",
-                                SRV_CALL_MS_DEFAULT};
+        const struct event e = {"serving.ready", describe(m), SRV_CALL_MS};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         _cleanup_(json_decref_p) json_t *j = NULL;
 
@@ -170,8 +194,7 @@ static void ready(const struct mlc_serving_call *c, const struct mlc_serving_mod
 static void unload(const struct mlc_serving_call *c, const struct mlc_serving_model *m,
                    struct mlc_serving_result *ret)
 {
-        const struct event e = {"serving.unload", describe(m), "call_timeout_ms",
-                                SRV_CALL_MS_DEFAULT};
+        const struct event e = {"serving.unload", describe(m), SRV_CALL_MS};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
 
         if (post(c, &e, &reply, ret) && ret->outcome == MLC_SERVING_NOT_FOUND)
@@ -181,8 +204,7 @@ static void unload(const struct mlc_serving_call *c, const struct mlc_serving_mo
 static void list(const struct mlc_serving_call *c, struct mlc_arena *a,
                  struct mlc_serving_list *ret_list, struct mlc_serving_result *ret)
 {
-        const struct event e = {"serving.list", json_object(), "call_timeout_ms",
-                                SRV_CALL_MS_DEFAULT};
+        const struct event e = {"serving.list", json_object(), SRV_CALL_MS};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         _cleanup_(json_decref_p) json_t *j = NULL;
         const json_t *models;
@@ -209,7 +231,7 @@ static void weights(const struct mlc_serving_call *c, const json_t *what,
                     struct mlc_serving_result *ret)
 {
         const struct event e = {"serving.weights", json_incref((json_t *)(uintptr_t)what),
-                                "call_timeout_ms", SRV_CALL_MS_DEFAULT};
+                                SRV_CALL_MS};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
 
         (void)post(c, &e, &reply, ret);
