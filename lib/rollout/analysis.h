@@ -31,7 +31,9 @@
  *  versions; may be counted after their requests),
  *  "latency":{"gamma","min_us","buckets":[[i,n]…]} (the gateway's),
  *  "outputs":{CLASS: n} (predicted classes, at most 64 different, further ones count as ""),
- *  "values":[[cell,n]…] (numeric outputs, cells of stats/sketch.h),"labels":{"n","wrong"}}
+ *  "values":{"zero":n,"positive":[[i,n]…],"negative":[[i,n]…]} (numeric outputs, buckets of
+ *  stats/sketch.h by magnitude),"labels":{"n","wrong"}}; of source "shadow" stable's requests are
+ *  the candidate's when they are left out, since stable answered what was copied.
  * Counters that went backwards are for the caller to see; negative numbers, and parts that
  * are more than the whole, are MLC_E_INVALID with the pointer. Latencies of source "shadow" are
  * left out: copies are answered off the path of requests.
@@ -85,6 +87,8 @@ int mlc_rollout_decide(const json_t *plan, const json_t *stats, const struct mlc
  * (of several numbers the place of the largest), as text. False when there is none. */
 #define MLC_ROLLOUT_CLASS_MAX 64
 bool mlc_rollout_class(const json_t *reply, char ret[MLC_ROLLOUT_CLASS_MAX]);
+/* A numeric output, for "values": the first output is one real number. False when it is not. */
+bool mlc_rollout_number(const json_t *reply, double *ret);
 /* Whether two OIP replies agree by a shadow-agreement check: same outputs, shapes and texts, and
  * numbers apart by at most its tolerance (absolute) or relative_tolerance. */
 bool mlc_rollout_agree(const json_t *check, const json_t *one, const json_t *other);

@@ -65,7 +65,7 @@ int stats_cells_add(const json_t *list, const char *at, struct stats_cells c, st
                     !json_is_integer(json_array_get(v, 1)) || n < 0 || n > STATS_COUNT_MAX)
                         return mlc_fail_field(err, MLC_E_INVALID, at,
                                               "pairs of a bucket and a count are expected");
-                cell -= (int64_t)c.first;
+                cell -= c.first;
                 cell = cell < 0 ? 0 : cell >= (int64_t)c.size ? (int64_t)c.size - 1 : cell;
                 c.n[cell] += n;
         }
@@ -78,7 +78,8 @@ json_t *stats_cells_store(struct stats_cells c)
 
         for (unsigned i = 0; i < c.size; i++)
                 if (c.n[i] > 0)
-                        json_array_append_new(list, json_pack("[I, I]", (json_int_t)c.first + i,
+                        json_array_append_new(list, json_pack("[I, I]",
+                                                              (json_int_t)c.first + (json_int_t)i,
                                                               (json_int_t)c.n[i]));
         return list;
 }
@@ -92,6 +93,26 @@ int stats_latency_add(const json_t *buckets, const char *at, struct mlc_latency 
 
         for (unsigned i = 0; r == 0 && i < MLC_LATENCY_BUCKETS; i++)
                 h->n[i] += (uint64_t)n[i];
+        return r;
+}
+
+/* {"zero", "positive", "negative"}, by magnitude, added to cells in order. */
+static int values_add(const json_t *values, const char *at, int64_t *cells, struct mlc_err *err)
+{
+        static const char *const signs[] = {"positive", "negative"};
+        int64_t zero = 0;
+        int r = count(values, at, "zero", &zero, err);
+
+        cells[MLC_SKETCH_SIDE] += zero;
+        for (int side = 0; r == 0 && side < 2; side++) {
+                int64_t n[MLC_SKETCH_SIDE] = {0};
+                struct stats_cells c = {n, MLC_SKETCH_FIRST, MLC_SKETCH_SIDE};
+
+                r = stats_cells_add(json_object_get(values, signs[side]), at, c, err);
+                for (int i = 0; r == 0 && i < MLC_SKETCH_SIDE; i++)
+                        cells[side == 0 ? MLC_SKETCH_SIDE + 1 + i : MLC_SKETCH_SIDE - 1 - i] +=
+                                n[i];
+        }
         return r;
 }
 
@@ -161,7 +182,13 @@ static int fold_read(struct fold *f, struct mlc_err *err)
         f->shadow = mlc_streq(text_get(f->in, "source"), "shadow");
         if (r == 0)
                 r = arm_read(f->in, "candidate", &f->candidate, err);
-        return r < 0 ? r : arm_read(f->in, "stable", &f->stable, err);
+        if (r == 0)
+                r = arm_read(f->in, "stable", &f->stable, err);
+        if (r == 0 && f->shadow &&
+            json_object_get(json_object_get(json_object_get(f->in, "arms"), "stable"),
+                            "requests") == NULL)
+                f->stable.requests = f->candidate.requests;
+        return r;
 }
 
 /* --- adding it --- */
@@ -331,7 +358,7 @@ static int add_outputs(struct fold *f, struct mlc_err *err)
                                 json_integer_value(v));
                 r = stats_cells_add(json_object_get(of, values[i]), "/outputs", c, err);
                 if (r == 0)
-                        r = stats_cells_add(arms[i]->values, "/arms", c, err);
+                        r = values_add(arms[i]->values, "/arms", n, err);
                 if (r < 0)
                         return r;
                 json_object_set_new(of, values[i], stats_cells_store(c));

@@ -61,6 +61,23 @@ bool mlc_rollout_class(const json_t *reply, char ret[MLC_ROLLOUT_CLASS_MAX])
         return true;
 }
 
+bool mlc_rollout_number(const json_t *reply, double *ret)
+{
+        const json_t *data =
+                json_object_get(json_array_get(json_object_get(reply, "outputs"), 0), "data");
+
+        if (row_of(json_array_get(json_object_get(reply, "outputs"), 0)) > 1)
+                return false;
+        for (int depth = 0; depth < DEPTH_MAX && json_array_size(data) == 1 &&
+                            json_is_array(json_array_get(data, 0));
+             depth++)
+                data = json_array_get(data, 0);
+        if (json_array_size(data) != 1 || !json_is_real(json_array_get(data, 0)))
+                return false;
+        *ret = json_real_value(json_array_get(data, 0));
+        return true;
+}
+
 static bool near(double a, double b, const double tolerance[2])
 {
         if (a == b || (isnan(a) && isnan(b)))

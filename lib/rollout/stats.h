@@ -31,7 +31,8 @@
  * with the pointer `at` for anything else. */
 struct stats_cells {
         int64_t *n;
-        unsigned first, size;
+        int first;
+        unsigned size;
 };
 int stats_cells_add(const json_t *list, const char *at, struct stats_cells c,
                     struct mlc_err *err) MLC_CHECK;

@@ -8,6 +8,7 @@
 #include "policy/document.h"
 #include "rollout/analysis.h"
 #include "rollout/plan.h"
+#include "stats/sketch.h"
 #include "unit/policy/support.h"
 
 #define NO_ENV                                                                                     \
@@ -63,4 +64,23 @@ static inline int64_t number(const json_t *obj, const char *key)
 static inline double decimal(const json_t *v)
 {
         return json_is_string(v) ? strtod(json_string_value(v), NULL) : NAN;
+}
+
+/* Cells as increments have them: by magnitude. */
+static inline json_t *values_of(const int64_t *cells)
+{
+        json_t *positive = json_array(), *negative = json_array();
+
+        for (int i = 0; i < MLC_SKETCH_SIDE; i++) {
+                int64_t up = cells[MLC_SKETCH_SIDE + 1 + i], down = cells[MLC_SKETCH_SIDE - 1 - i];
+
+                if (up > 0)
+                        json_array_append_new(positive, json_pack("[i, I]", MLC_SKETCH_FIRST + i,
+                                                                  (json_int_t)up));
+                if (down > 0)
+                        json_array_append_new(negative, json_pack("[i, I]", MLC_SKETCH_FIRST + i,
+                                                                  (json_int_t)down));
+        }
+        return json_pack("{s:I, s:o, s:o}", "zero", (json_int_t)cells[MLC_SKETCH_SIDE], "positive",
+                         positive, "negative", negative);
 }

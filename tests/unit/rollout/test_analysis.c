@@ -426,15 +426,14 @@ static void classes_are_compared(void **state)
 static json_t *with_values(double shift)
 {
         json_t *inc = LIVE(1000, 0, 1000, 0), *arms = json_object_get(inc, "arms");
-        json_t *c = json_array(), *s = json_array();
+        int64_t c[MLC_SKETCH_CELLS] = {0}, s[MLC_SKETCH_CELLS] = {0};
 
         for (int i = -500; i < 500; i++) {
-                json_array_append_new(
-                        c, json_pack("[i, i]", (int)mlc_sketch_cell(i / 100. + shift), 1));
-                json_array_append_new(s, json_pack("[i, i]", (int)mlc_sketch_cell(i / 100.), 1));
+                c[mlc_sketch_cell(i / 100. + shift)]++;
+                s[mlc_sketch_cell(i / 100.)]++;
         }
-        json_object_set_new(json_object_get(arms, "candidate"), "values", c);
-        json_object_set_new(json_object_get(arms, "stable"), "values", s);
+        json_object_set_new(json_object_get(arms, "candidate"), "values", values_of(c));
+        json_object_set_new(json_object_get(arms, "stable"), "values", values_of(s));
         return inc;
 }
 
@@ -626,6 +625,22 @@ static void increments_are_checked(void **state)
         }
 }
 
+/* Stable answered what was copied: a mirror step has both sides without saying so twice. */
+static void copies_are_compared(void **state)
+{
+        struct run r = run_of(ROLLOUT("{'strategy':'shadow','steps':[{'mirror':'10%','requests':"
+                                      "100}],'checks':[" ERRORS "]}"));
+
+        (void)state;
+        fold(&r, json_pack("{s:i, s:s, s:{s:{s:i, s:i}, s:{}}}", "generation", 1, "source",
+                           "shadow", "arms", "candidate", "requests", 200, "errors", 0, "stable"));
+        assert_string_equal(decide(&r), "advance");
+        fold(&r, json_pack("{s:i, s:s, s:{s:{s:i, s:i}, s:{}}}", "generation", 1, "source",
+                           "shadow", "arms", "candidate", "requests", 200, "errors", 30, "stable"));
+        assert_string_equal(decide(&r), "harm");
+        run_done(&r);
+}
+
 /* Errors that are counted after their requests wait for them; nothing is lost. */
 static void late_errors_wait(void **state)
 {
@@ -662,6 +677,20 @@ static void replies_have_classes(void **state)
 
                 assert_true(mlc_rollout_class(reply, got));
                 assert_string_equal(got, v[i][1]);
+        }
+        {
+                _cleanup_(json_decref_p) json_t *number =
+                        json_of("{'outputs':[{'name':'y','shape':[1,1],'data':[[0.25]]}]}");
+                double x = 0;
+
+                assert_true(mlc_rollout_number(number, &x));
+                assert_true(x == 0.25);
+        }
+        for (size_t i = 0; i < 5; i++) { /* classes, texts, rows of scores are no numbers */
+                _cleanup_(json_decref_p) json_t *reply = json_of(v[i][0]);
+                double x = 0;
+
+                assert_false(mlc_rollout_number(reply, &x));
         }
         for (size_t i = 0; i < ARRAY_LEN(none); i++) {
                 _cleanup_(json_decref_p) json_t *reply = json_of(none[i]);
@@ -732,6 +761,7 @@ int main(void)
                 cmocka_unit_test(ab_looks_change_nothing),
                 cmocka_unit_test(increments_are_checked),
                 cmocka_unit_test(late_errors_wait),
+                cmocka_unit_test(copies_are_compared),
                 cmocka_unit_test(replies_have_classes),
                 cmocka_unit_test(replies_agree_within_tolerance),
         };

@@ -84,7 +84,7 @@ static void draw_value(uint64_t *seed, double harm, int64_t *cells)
 
 static void write_values(json_t *arm, const int64_t *cells)
 {
-        write_pairs(arm, "values", cells, (int[]){0, MLC_SKETCH_CELLS});
+        json_object_set_new(arm, "values", values_of(cells));
 }
 
 static const struct kind KINDS[] = {
