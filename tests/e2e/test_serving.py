@@ -235,7 +235,8 @@ def test_unknown_settings_are_refused(backend, drive):
     assert "error" not in check(**good, ready_timeout_ms=60000, drain_ms=1000)
     for name, value, field in (
             ("canaryTrafficPercent", 10, "/canaryTrafficPercent"),
-            ("ready_timeout_ms", 10, "/ready_timeout"), ("call_timeout_ms", 1000, "/call_timeout_ms"),
+            ("ready_timeout_ms", 10, "/ready_timeout"),
+            ("call_timeout_ms", 1000, "/call_timeout_ms"),
             ("drain_ms", "1m", "/drain"), ("instances", [], "/instances"),
             ("instances", [{"url": "ftp://x:1", "repository": {"dir": "/x"}}], "/instances/0/url"),
             ("instances", [{"url": "http://u@x:1", "repository": {"dir": "/x"}}],
