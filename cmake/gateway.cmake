@@ -7,7 +7,7 @@ file(GLOB GATEWAY_CORE CONFIGURE_DEPENDS server/gateway/core/*.c)
 file(GLOB GATEWAY_GLUE CONFIGURE_DEPENDS server/gateway/ngx_*.c)
 set(GATEWAY_LIB lib/base/clock.c lib/base/err.c lib/base/io.c lib/base/path.c lib/base/str.c
   lib/base/utf8.c lib/codec/json.c lib/rollout/bucket.c lib/rollout/latency.c lib/rollout/tap.c)
-if(NOT EXISTS ${NGX_TREE}/conf_flags OR MLC_FUZZ)
+if(NOT EXISTS ${NGX_TREE}/conf_flags)
   return()
 endif()
 

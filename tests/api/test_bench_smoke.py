@@ -8,7 +8,7 @@ import pytest
 from support.server import ROOT, build_directory
 
 RUN = ROOT / "tests" / "bench" / "run"
-NAMES = ["push", "pull", "audited-writes", "verify", "read", "verdict", "promote",
+NAMES = ["push", "pull", "audited-writes", "verify", "read", "gateway", "verdict", "promote",
          "rollout-sim"]
 
 
