@@ -40,7 +40,7 @@ function(gateway_module name)
 endfunction()
 
 set(hardening -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection
-  -ftrivial-auto-var-init=zero)
+  $<$<C_COMPILER_ID:GNU>:-ftrivial-auto-var-init=zero>)
 gateway_module(mlctl_gateway ${hardening})
 if(MLC_SANITIZE MATCHES address)
   gateway_module(mlctl_gateway_asan -fsanitize=address,undefined -fno-sanitize-recover=all)
