@@ -69,18 +69,21 @@ static inline double decimal(const json_t *v)
 /* Cells as increments have them: by magnitude. */
 static inline json_t *values_of(const int64_t *cells)
 {
-        json_t *positive = json_array(), *negative = json_array();
+        json_t *positive = json_array(), *negative = json_array(), *ret = json_object();
 
         for (int i = 0; i < MLC_SKETCH_SIDE; i++) {
+                int bucket = MLC_SKETCH_FIRST + i;
                 int64_t up = cells[MLC_SKETCH_SIDE + 1 + i], down = cells[MLC_SKETCH_SIDE - 1 - i];
 
                 if (up > 0)
-                        json_array_append_new(positive, json_pack("[i, I]", MLC_SKETCH_FIRST + i,
-                                                                  (json_int_t)up));
+                        json_array_append_new(positive,
+                                              json_pack("[i, I]", bucket, (json_int_t)up));
                 if (down > 0)
-                        json_array_append_new(negative, json_pack("[i, I]", MLC_SKETCH_FIRST + i,
-                                                                  (json_int_t)down));
+                        json_array_append_new(negative,
+                                              json_pack("[i, I]", bucket, (json_int_t)down));
         }
-        return json_pack("{s:I, s:o, s:o}", "zero", (json_int_t)cells[MLC_SKETCH_SIDE], "positive",
-                         positive, "negative", negative);
+        json_object_set_new(ret, "zero", json_integer(cells[MLC_SKETCH_SIDE]));
+        json_object_set_new(ret, "positive", positive);
+        json_object_set_new(ret, "negative", negative);
+        return ret;
 }
