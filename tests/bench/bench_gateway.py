@@ -48,7 +48,7 @@ class Paths:
         self.gateway = Gateway(self.base, workers=1, plain=True, more=self.others(),
                                change=lambda text: re.sub(
                                    r"(\n    keepalive_requests) 100000;", r"\1 10000000;", re.sub(
-                                       r"access_log [^;]* mlctl_gateway;", "access_log off;", text)))
+                                       "access_log [^;]* mlctl_gateway;", "access_log off;", text)))
         self.lua = self.base / "ask.lua"
         self.lua.write_text(LUA, encoding="utf-8")
 

@@ -17,26 +17,59 @@
 /* RFC 9110 token, for names of headers and cookies */
 #define TOKEN_CHARS NAME_CHARS "!#$%&'*+^`|~"
 
-/* Where in the document: pointers of nested members are made from their parent's. */
+/* Where in the document. Written out as a JSON pointer only when something is wrong there. */
 struct place {
-        char at[MLC_JSON_POINTER_MAX];
+        const struct place *up; /* NULL: the document itself */
+        const char *key; /* NULL: element `index` */
+        size_t index;
+};
+
+struct pointer {
+        char text[MLC_JSON_POINTER_MAX];
 };
 
 static struct place member(const struct place *p, const char *key)
 {
-        struct place r;
-
-        mlc_json_pointer(r.at, p->at, key);
-        return r;
+        return (struct place){p, key, 0};
 }
 
 static struct place element(const struct place *p, size_t i)
 {
-        char key[24];
-
-        (void)snprintf(key, sizeof(key), "%zu", i);
-        return member(p, key);
+        return (struct place){p, NULL, i};
 }
+
+static struct pointer pointer_to(const struct place *p)
+{
+        struct pointer r = {.text = ""}, up;
+        char number[24];
+
+        if (p->up == NULL)
+                return r;
+        up = pointer_to(p->up);
+        (void)snprintf(number, sizeof(number), "%zu", p->index);
+        mlc_json_pointer(r.text, up.text, p->key == NULL ? number : p->key);
+        return r;
+}
+
+/* For errors whose field is relative to `p`. */
+static int located(const struct place *p, int r, struct mlc_err *err)
+{
+        struct pointer whole = pointer_to(p);
+        size_t len = strlen(whole.text);
+        char inner[sizeof(err->field)];
+
+        memcpy(inner, err->field, sizeof(inner));
+        (void)snprintf(err->field, sizeof(err->field), "%s", whole.text);
+        (void)snprintf(err->field + len, sizeof(err->field) - len, "%s", inner);
+        return r;
+}
+
+/* A getter's result: its error gets the place of the object. */
+#define IN(p, call)                                                                                \
+        __extension__({                                                                            \
+                int _r = (call);                                                                   \
+                _r < 0 ? located((p), _r, err) : 0;                                                \
+        })
 
 static int copy_text(char *ret, size_t size, const char *s, const char *chars,
                      const struct place *at, struct mlc_err *err)
@@ -44,10 +77,10 @@ static int copy_text(char *ret, size_t size, const char *s, const char *chars,
         size_t len = strlen(s);
 
         if (len >= size)
-                return mlc_fail_field(err, MLC_E_LIMIT, at->at,
+                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(at).text,
                                       "at most %zu characters are allowed", size - 1);
         if (chars != NULL && (len == 0 || strspn(s, chars) != len))
-                return mlc_fail_field(err, MLC_E_INVALID, at->at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
                                       "\"%s\" has characters that are not allowed here", s);
         memset(ret, 0, size);
         memcpy(ret, s, len);
@@ -59,7 +92,7 @@ static int get_text(const json_t *obj, const struct place *p, const char *key, c
 {
         struct place at = member(p, key);
         const char *s;
-        int r = mlc_json_get_str(obj, p->at, key, &s, err);
+        int r = IN(p, mlc_json_get_str(obj, "", key, &s, err));
 
         return r < 0 ? r : copy_text(ret, size, s, NAME_CHARS, &at, err);
 }
@@ -68,7 +101,7 @@ static int in_range(int64_t v, int64_t lo, int64_t hi, const struct place *at, s
 {
         if (v >= lo && v <= hi)
                 return 0;
-        return mlc_fail_field(err, MLC_E_INVALID, at->at,
+        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
                               "a whole number from %" PRId64 " to %" PRId64 " is needed", lo, hi);
 }
 
@@ -76,7 +109,7 @@ static int get_number(const json_t *obj, const struct place *p, const char *key,
                       int64_t *ret, struct mlc_err *err)
 {
         struct place at = member(p, key);
-        int r = mlc_json_get_i64(obj, p->at, key, ret, err);
+        int r = IN(p, mlc_json_get_i64(obj, "", key, ret, err));
 
         return r < 0 ? r : in_range(*ret, 0, max, &at, err);
 }
@@ -125,7 +158,7 @@ static int add_address(struct gw_table *t, const char *text, const struct place 
         struct gw_address a;
 
         if (!parse_address(text, &a))
-                return mlc_fail_field(err, MLC_E_INVALID, at->at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
                                       "\"%s\" is not ADDRESS:PORT (a name must be resolved first)",
                                       text);
         for (uint16_t i = 0; i < t->n_addresses; i++)
@@ -135,8 +168,8 @@ static int add_address(struct gw_table *t, const char *text, const struct place 
                         return 0;
                 }
         if (t->n_addresses == GW_ADDRESSES_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, at->at, "more than %d different endpoints",
-                                      GW_ADDRESSES_MAX);
+                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(at).text,
+                                      "more than %d different endpoints", GW_ADDRESSES_MAX);
         t->addresses[t->n_addresses] = a;
         *ret = t->n_addresses++;
         return 0;
@@ -148,18 +181,19 @@ static int parse_endpoints(struct gw_table *t, const json_t *obj, const struct p
         struct place list = member(p, "endpoints");
         json_t *endpoints, *one;
         size_t i;
-        int r = mlc_json_get_arr(obj, p->at, "endpoints", &endpoints, err);
+        int r = IN(p, mlc_json_get_arr(obj, "", "endpoints", &endpoints, err));
 
         if (r < 0)
                 return r;
         if (json_array_size(endpoints) > GW_ENDPOINTS_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, list.at, "at most %d endpoints",
-                                      GW_ENDPOINTS_MAX);
+                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
+                                      "at most %d endpoints", GW_ENDPOINTS_MAX);
         json_array_foreach (endpoints, i, one) {
                 struct place at = element(&list, i);
 
                 if (!json_is_string(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, at.at, "a string is needed");
+                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                              "a string is needed");
                 r = add_address(t, json_string_value(one), &at, &v->endpoints[i], err);
                 if (r < 0)
                         return r;
@@ -173,12 +207,12 @@ static int parse_lost(const json_t *obj, const struct place *p, struct gw_varian
 {
         struct place at = member(p, "on_lost_control");
         const char *s = "stable";
-        int r = mlc_json_opt_str(obj, p->at, "on_lost_control", &s, err);
+        int r = IN(p, mlc_json_opt_str(obj, "", "on_lost_control", &s, err));
 
         if (r < 0)
                 return r;
         if (!mlc_streq(s, "stable") && !mlc_streq(s, "hold"))
-                return mlc_fail_field(err, MLC_E_INVALID, at.at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
                                       "\"stable\" or \"hold\" is needed");
         v->hold = mlc_streq(s, "hold");
         return 0;
@@ -196,7 +230,7 @@ static int parse_variant(struct gw_table *t, const json_t *obj, const struct pla
         int r;
 
         memset(v, 0, sizeof(*v));
-        r = mlc_json_only(obj, p->at, known, err);
+        r = IN(p, mlc_json_only(obj, "", known, err));
         if (r == 0)
                 r = get_text(obj, p, "name", v->name, sizeof(v->name), err);
         if (r == 0)
@@ -206,9 +240,9 @@ static int parse_variant(struct gw_table *t, const json_t *obj, const struct pla
         if (r == 0)
                 r = get_number(obj, p, "weight", MLC_BUCKETS, &weight, err);
         if (r == 0)
-                r = mlc_json_opt_bool(obj, p->at, "lease", &v->lease, err);
+                r = IN(p, mlc_json_opt_bool(obj, "", "lease", &v->lease, err));
         if (r == 0)
-                r = mlc_json_opt_i64(obj, p->at, "error_limit", &limit, err);
+                r = IN(p, mlc_json_opt_i64(obj, "", "error_limit", &limit, err));
         if (r == 0) {
                 at = member(p, "error_limit");
                 r = in_range(limit, 0, GW_NO_LIMIT, &at, err);
@@ -236,11 +270,11 @@ static int check_variants(const struct gw_table *t, const struct gw_route *route
                 sum += v[i].weight;
                 for (size_t j = 0; j < i; j++)
                         if (mlc_streq(v[i].name, v[j].name))
-                                return mlc_fail_field(err, MLC_E_INVALID, at->at,
+                                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
                                                       "two variants are named \"%s\"", v[i].name);
         }
         if (route->n_variants > 0 && sum != MLC_BUCKETS)
-                return mlc_fail_field(err, MLC_E_INVALID, at->at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
                                       "the weights sum to %" PRIu32 ", not to %d", sum,
                                       MLC_BUCKETS);
         return 0;
@@ -252,7 +286,7 @@ static int parse_variants(struct gw_table *t, const json_t *obj, const struct pl
         struct place list = member(p, "variants");
         json_t *variants, *one;
         size_t i;
-        int r = mlc_json_get_arr(obj, p->at, "variants", &variants, err);
+        int r = IN(p, mlc_json_get_arr(obj, "", "variants", &variants, err));
 
         if (r < 0)
                 return r;
@@ -261,11 +295,12 @@ static int parse_variants(struct gw_table *t, const json_t *obj, const struct pl
                 struct place at = element(&list, i);
 
                 if (i == GW_ROUTE_VARIANTS_MAX || t->n_variants == GW_VARIANTS_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, at.at,
+                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&at).text,
                                               "at most %d variants of a route, %d in all",
                                               GW_ROUTE_VARIANTS_MAX, GW_VARIANTS_MAX);
                 if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, at.at, "an object is needed");
+                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                              "an object is needed");
                 r = parse_variant(t, one, &at, err);
                 if (r < 0)
                         return r;
@@ -279,7 +314,7 @@ static int parse_key(const json_t *obj, const struct place *p, struct gw_route *
 {
         struct place at = member(p, "key");
         const char *s;
-        int r = mlc_json_get_str(obj, p->at, "key", &s, err);
+        int r = IN(p, mlc_json_get_str(obj, "", "key", &s, err));
 
         if (r < 0)
                 return r;
@@ -292,7 +327,7 @@ static int parse_key(const json_t *obj, const struct place *p, struct gw_route *
                 return 0;
         }
         if (!mlc_starts_with(s, "header:") && !mlc_starts_with(s, "cookie:"))
-                return mlc_fail_field(err, MLC_E_INVALID, at.at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
                                       "\"header:NAME\", \"cookie:NAME\", \"address\" or "
                                       "\"random\" is needed");
         route->key = s[0] == 'h' ? GW_KEY_HEADER : GW_KEY_COOKIE;
@@ -306,11 +341,11 @@ static int parse_tap(const json_t *obj, const struct place *p, struct gw_route *
         struct place at = member(p, "tap");
         json_t *tap = NULL;
         int64_t share;
-        int r = mlc_json_opt_obj(obj, p->at, "tap", &tap, err);
+        int r = IN(p, mlc_json_opt_obj(obj, "", "tap", &tap, err));
 
         if (r < 0 || tap == NULL)
                 return r;
-        r = mlc_json_only(tap, at.at, known, err);
+        r = IN(&at, mlc_json_only(tap, "", known, err));
         if (r == 0)
                 r = get_number(tap, &at, "share", MLC_BUCKETS, &share, err);
         if (r == 0)
@@ -324,18 +359,18 @@ static int parse_shape(const json_t *obj, const struct place *p, struct gw_input
         struct place list = member(p, "shape");
         json_t *shape, *one;
         size_t i;
-        int r = mlc_json_get_arr(obj, p->at, "shape", &shape, err);
+        int r = IN(p, mlc_json_get_arr(obj, "", "shape", &shape, err));
 
         if (r < 0)
                 return r;
         if (json_array_size(shape) > GW_DIMS_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, list.at, "at most %d dimensions",
-                                      GW_DIMS_MAX);
+                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
+                                      "at most %d dimensions", GW_DIMS_MAX);
         json_array_foreach (shape, i, one) {
                 struct place at = element(&list, i);
 
                 if (!json_is_integer(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, at.at,
+                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
                                               "a whole number is needed");
                 in->shape[i] = json_integer_value(one);
                 r = in_range(in->shape[i], -1, INT32_MAX, &at, err);
@@ -351,18 +386,20 @@ static int parse_range(const json_t *obj, const struct place *p, struct gw_input
 {
         struct place at = member(p, "range");
         json_t *range = NULL;
-        int r = mlc_json_opt_arr(obj, p->at, "range", &range, err);
+        int r = IN(p, mlc_json_opt_arr(obj, "", "range", &range, err));
 
         if (r < 0 || range == NULL)
                 return r;
         if (json_array_size(range) != 2 || !json_is_number(json_array_get(range, 0)) ||
             !json_is_number(json_array_get(range, 1)))
-                return mlc_fail_field(err, MLC_E_INVALID, at.at, "two numbers are needed");
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                      "two numbers are needed");
         in->lo = json_number_value(json_array_get(range, 0));
         in->hi = json_number_value(json_array_get(range, 1));
         in->ranged = true;
         if (in->lo > in->hi)
-                return mlc_fail_field(err, MLC_E_INVALID, at.at, "the first is above the second");
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                      "the first is above the second");
         return 0;
 }
 
@@ -378,9 +415,9 @@ static int parse_input(const json_t *obj, const struct place *p, struct gw_input
         int r;
 
         memset(in, 0, sizeof(*in));
-        r = mlc_json_only(obj, p->at, known, err);
+        r = IN(p, mlc_json_only(obj, "", known, err));
         if (r == 0)
-                r = mlc_json_get_str(obj, p->at, "name", &name, err);
+                r = IN(p, mlc_json_get_str(obj, "", "name", &name, err));
         if (r == 0)
                 r = copy_text(in->name, sizeof(in->name), name, NULL, &at, err);
         if (r == 0)
@@ -395,7 +432,8 @@ static int parse_input(const json_t *obj, const struct place *p, struct gw_input
                 if (mlc_streq(types[i], in->datatype))
                         return 0;
         at = member(p, "datatype");
-        return mlc_fail_field(err, MLC_E_INVALID, at.at, "\"%s\" is no datatype", in->datatype);
+        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text, "\"%s\" is no datatype",
+                              in->datatype);
 }
 
 static int parse_inputs(struct gw_table *t, const json_t *obj, const struct place *p,
@@ -404,7 +442,7 @@ static int parse_inputs(struct gw_table *t, const json_t *obj, const struct plac
         struct place list = member(p, "inputs");
         json_t *inputs, *one;
         size_t i;
-        int r = mlc_json_get_arr(obj, p->at, "inputs", &inputs, err);
+        int r = IN(p, mlc_json_get_arr(obj, "", "inputs", &inputs, err));
 
         if (r < 0)
                 return r;
@@ -413,11 +451,12 @@ static int parse_inputs(struct gw_table *t, const json_t *obj, const struct plac
                 struct place at = element(&list, i);
 
                 if (i == GW_ROUTE_INPUTS_MAX || t->n_inputs == GW_INPUTS_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, at.at,
+                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&at).text,
                                               "at most %d inputs of a route, %d in all",
                                               GW_ROUTE_INPUTS_MAX, GW_INPUTS_MAX);
                 if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, at.at, "an object is needed");
+                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                              "an object is needed");
                 r = parse_input(one, &at, &t->inputs[t->n_inputs], err);
                 if (r < 0)
                         return r;
@@ -434,13 +473,13 @@ static int parse_validate(struct gw_table *t, const json_t *obj, const struct pl
         struct place at = member(p, "validate"), mode_at;
         json_t *validate = NULL;
         const char *mode;
-        int r = mlc_json_opt_obj(obj, p->at, "validate", &validate, err);
+        int r = IN(p, mlc_json_opt_obj(obj, "", "validate", &validate, err));
 
         if (r < 0 || validate == NULL)
                 return r;
-        r = mlc_json_only(validate, at.at, known, err);
+        r = IN(&at, mlc_json_only(validate, "", known, err));
         if (r == 0)
-                r = mlc_json_get_str(validate, at.at, "mode", &mode, err);
+                r = IN(&at, mlc_json_get_str(validate, "", "mode", &mode, err));
         if (r < 0)
                 return r;
         mode_at = member(&at, "mode");
@@ -449,7 +488,7 @@ static int parse_validate(struct gw_table *t, const json_t *obj, const struct pl
         else if (mlc_streq(mode, "flag"))
                 route->validate = GW_VALIDATE_FLAG;
         else
-                return mlc_fail_field(err, MLC_E_INVALID, mode_at.at,
+                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&mode_at).text,
                                       "\"reject\" or \"flag\" is needed");
         return parse_inputs(t, validate, &at, route, err);
 }
@@ -459,7 +498,7 @@ static int parse_salt(const json_t *obj, const struct place *p, struct gw_route 
 {
         struct place at = member(p, "salt");
         const char *salt;
-        int r = mlc_json_get_str(obj, p->at, "salt", &salt, err);
+        int r = IN(p, mlc_json_get_str(obj, "", "salt", &salt, err));
 
         if (r == 0)
                 r = copy_text(route->salt, sizeof(route->salt), salt, NULL, &at, err);
@@ -472,10 +511,10 @@ static int parse_protocol(const json_t *obj, const struct place *p, struct mlc_e
 {
         struct place at = member(p, "protocol");
         const char *protocol;
-        int r = mlc_json_get_str(obj, p->at, "protocol", &protocol, err);
+        int r = IN(p, mlc_json_get_str(obj, "", "protocol", &protocol, err));
 
         if (r == 0 && !mlc_streq(protocol, "oip"))
-                r = mlc_fail_field(err, MLC_E_INVALID, at.at,
+                r = mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
                                    "\"%s\" is not supported, use \"oip\"", protocol);
         return r;
 }
@@ -524,12 +563,12 @@ static int parse_route(struct gw_table *t, const json_t *obj, const struct place
         int r;
 
         memset(route, 0, sizeof(*route));
-        r = mlc_json_only(obj, p->at, known, err);
+        r = IN(p, mlc_json_only(obj, "", known, err));
         if (r == 0)
                 r = get_text(obj, p, "route", route->name, sizeof(route->name), err);
         if (r == 0 && gw_table_route(t, route->name, strlen(route->name)) != NULL)
-                r = mlc_fail_field(err, MLC_E_INVALID, at.at, "\"%s\" stands there twice",
-                                   route->name);
+                r = mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                   "\"%s\" stands there twice", route->name);
         if (r == 0)
                 r = parse_protocol(obj, p, err);
         if (r == 0)
@@ -537,7 +576,7 @@ static int parse_route(struct gw_table *t, const json_t *obj, const struct place
         if (r == 0)
                 r = parse_key(obj, p, route, err);
         if (r == 0)
-                r = mlc_json_opt_bool(obj, p->at, "repeat", &route->repeat, err);
+                r = IN(p, mlc_json_opt_bool(obj, "", "repeat", &route->repeat, err));
         if (r == 0)
                 r = parse_tap(obj, p, route, err);
         if (r == 0)
@@ -553,7 +592,7 @@ static int parse_route(struct gw_table *t, const json_t *obj, const struct place
 static int parse_routes(struct gw_table *t, const json_t *root, struct mlc_err *err)
 {
         static const char *const known[] = {"schema", "generation", "routes", NULL};
-        struct place top = {.at = ""}, list = member(&top, "routes"), at;
+        struct place top = {0}, list = member(&top, "routes"), at;
         json_t *routes, *one;
         const char *schema;
         int64_t generation;
@@ -577,10 +616,11 @@ static int parse_routes(struct gw_table *t, const json_t *root, struct mlc_err *
         json_array_foreach (routes, i, one) {
                 at = element(&list, i);
                 if (i == GW_ROUTES_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, list.at, "at most %d routes",
-                                              GW_ROUTES_MAX);
+                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
+                                              "at most %d routes", GW_ROUTES_MAX);
                 if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, at.at, "an object is needed");
+                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
+                                              "an object is needed");
                 r = parse_route(t, one, &at, err);
                 if (r < 0)
                         return r;
