@@ -205,6 +205,40 @@ static void add_headers(const struct http_request *r, struct MHD_Response *respo
                 (void)MHD_add_response_header(response, "Connection", "close");
 }
 
+static bool stream_more(struct http_request *r)
+{
+        struct http_reply *reply = &r->reply;
+
+        mlc_str_done(&reply->out);
+        mlc_str_init(&reply->out, HTTP_STREAM_MAX);
+        reply->sent = 0;
+        while (reply->out.len == 0) {
+                struct mlc_err ignored = {0};
+
+                if (http_draining(&r->ctx) ||
+                    reply->stream.next(&r->ctx, reply->stream.userdata, &reply->out) < 0 ||
+                    mlc_str_check(&reply->out, &ignored) < 0)
+                        return false;
+        }
+        return true;
+}
+
+static ssize_t on_stream(void *cls, uint64_t pos, char *buf, size_t max)
+{
+        struct http_request *r = cls;
+        struct http_reply *reply = &r->reply;
+        size_t n;
+
+        (void)pos;
+        if (reply->sent == reply->out.len && !stream_more(r))
+                return MHD_CONTENT_READER_END_OF_STREAM;
+        n = reply->out.len - reply->sent;
+        n = n < max ? n : max;
+        memcpy(buf, reply->out.data + reply->sent, n);
+        reply->sent += n;
+        return (ssize_t)n;
+}
+
 static struct MHD_Response *make_response(struct http_request *r)
 {
         struct http_reply *reply = &r->reply;
@@ -215,6 +249,9 @@ static struct MHD_Response *make_response(struct http_request *r)
         if (reply->kind == REPLY_FILE && reply->file.len > 0)
                 return MHD_create_response_from_fd_at_offset64(
                         reply->file.len, TAKE_FD(reply->file.fd), reply->file.off);
+        if (reply->kind == REPLY_STREAM)
+                return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_POOL_SIZE / 8,
+                                                         on_stream, r, NULL);
         if (reply->kind != REPLY_FILE && reply_render(reply, &data, &len, &own) < 0)
                 return NULL;
         return MHD_create_response_from_buffer(len, (void *)(uintptr_t)data,

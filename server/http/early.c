@@ -60,7 +60,8 @@ void early_send(struct http_request *r, int fd)
         const void *data = NULL;
         size_t len = 0;
 
-        if (r->reply.kind == REPLY_FILE || reply_render(&r->reply, &data, &len, &own) < 0)
+        if (r->reply.kind == REPLY_FILE || r->reply.kind == REPLY_STREAM ||
+            reply_render(&r->reply, &data, &len, &own) < 0)
                 return;
         mlc_str_init(&text, HEAD_MAX);
         mlc_str_addf(&text, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nConnection: close\r\n",

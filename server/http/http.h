@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
 #include "codec/json.h"
 #include "ctx.h"
 
@@ -32,6 +33,21 @@ struct http_file {
 void http_reply_file(struct http_reply *r, int status, const char *content_type,
                      const struct http_file *file);
 void http_reply_empty(struct http_reply *r, int status);
+/*
+ * A 200 whose body goes on until the client leaves, the server stops, or `next` fails. `next` runs
+ * in the connection's thread after the handler has returned: it appends what is new to `out`
+ * (empty: nothing), and may block for a second at most. ctx and its arena live on, so what is
+ * needed for one call alone belongs elsewhere. `done` (may be NULL) is called once, at the end,
+ * also when this fails: MLC_E_UNAVAILABLE when as many wait as may.
+ */
+struct http_stream {
+        const char *content_type;
+        int (*next)(struct mlc_ctx *ctx, void *userdata, struct mlc_str *out);
+        void (*done)(void *userdata);
+        void *userdata;
+};
+int http_reply_stream(struct mlc_ctx *ctx, struct http_reply *r,
+                      const struct http_stream *stream) MLC_CHECK;
 /* Copied. Later values of the same name are added, not replaced. */
 void http_reply_header(struct http_reply *r, const char *name, const char *value);
 

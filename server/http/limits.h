@@ -13,6 +13,7 @@
 #define HTTP_DISCARD_MAX 65536 /* bytes of a refused body that are read to keep the connection */
 #define HTTP_POOL_SIZE (128 * 1024) /* of a connection: half of it is what one recv() may bring */
 #define HTTP_ARENA_MAX (16u << 20)
+#define HTTP_STREAM_MAX (16u << 20) /* of what is sent of a stream at a time */
 #define HTTP_TARGET_MAX 8192
 #define HTTP_REPLY_HEADERS_MAX 32
 #define HTTP_CONNECTIONS_DEFAULT 512

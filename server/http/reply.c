@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "base/cleanup.h"
+#include "http/conn.h"
 #include "http/request.h"
 
 void reply_init(struct http_reply *r, struct mlc_ctx *ctx)
@@ -14,6 +15,11 @@ void reply_reset(struct http_reply *r)
         json_decref(TAKE_PTR(r->json));
         if (r->file.fd >= 0)
                 (void)close(TAKE_FD(r->file.fd));
+        if (r->kind == REPLY_STREAM) {
+                mlc_str_done(&r->out);
+                if (r->stream.done != NULL)
+                        r->stream.done(r->stream.userdata);
+        }
         r->kind = REPLY_NONE;
         r->data = NULL;
         r->len = 0;
@@ -74,6 +80,23 @@ void http_reply_empty(struct http_reply *r, int status)
         r->status = status;
 }
 
+int http_reply_stream(struct mlc_ctx *ctx, struct http_reply *r, const struct http_stream *stream)
+{
+        struct http_request *request = http_request_of(ctx);
+
+        reply_reset(r);
+        r->status = 200;
+        r->kind = REPLY_STREAM;
+        r->content_type = stream->content_type;
+        r->stream = *stream;
+        r->sent = 0;
+        mlc_str_init(&r->out, HTTP_STREAM_MAX);
+        if (!request->holds_poll && !http_poll_begin(request->http))
+                return ctx_fail(ctx, MLC_E_UNAVAILABLE, "too many requests are waiting");
+        request->holds_poll = true;
+        return 0;
+}
+
 /* A header cannot be split: line ends and other control characters become blanks. */
 void http_reply_header(struct http_reply *r, const char *name, const char *value)
 {
@@ -91,7 +114,7 @@ void http_reply_header(struct http_reply *r, const char *name, const char *value
 
 int reply_render(struct http_reply *r, const void **ret, size_t *ret_len, char **ret_free)
 {
-        assert(r->kind != REPLY_FILE);
+        assert(r->kind != REPLY_FILE && r->kind != REPLY_STREAM);
         if (r->kind != REPLY_JSON) {
                 *ret = r->data;
                 *ret_len = r->len;

@@ -16,7 +16,7 @@
 struct http;
 struct MHD_Connection;
 
-enum reply_kind { REPLY_NONE, REPLY_BYTES, REPLY_JSON, REPLY_FILE };
+enum reply_kind { REPLY_NONE, REPLY_BYTES, REPLY_JSON, REPLY_FILE, REPLY_STREAM };
 
 struct reply_header {
         const char *name, *value;
@@ -31,6 +31,9 @@ struct http_reply {
         size_t len;
         json_t *json; /* REPLY_JSON, owned */
         struct http_file file; /* REPLY_FILE, its descriptor owned; -1 */
+        struct http_stream stream; /* REPLY_STREAM */
+        struct mlc_str out; /* of its last call */
+        size_t sent; /* of out */
         struct reply_header headers[HTTP_REPLY_HEADERS_MAX];
         unsigned n_headers;
         bool failed; /* a header or a copy did not fit the arena */
