@@ -25,6 +25,8 @@
 #include "http/server.h"
 #include "promotion/promotion.h"
 #include "registry/registry.h"
+#include "rollout/mirror.h"
+#include "rollout/rollout.h"
 #include "store/store.h"
 #include "work/work.h"
 
@@ -149,7 +151,16 @@ static int add_sources(struct app *app, struct mlc_err *err)
         audit_add_sources(app, gate_audit_sources, GATE_N_SOURCES);
         audit_add_sources(app, approval_audit_sources, APPROVAL_N_SOURCES);
         audit_add_sources(app, promotion_audit_sources, PROMOTION_N_SOURCES);
+        audit_add_sources(app, rollout_audit_sources, ROLLOUT_N_SOURCES);
         return 0;
+}
+
+/* A document, or evidence, is new: for what waits, and for what is live. */
+static int tell_changed(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_news *news)
+{
+        int r = promotion_changed(ctx, tx, news);
+
+        return r < 0 ? r : rollout_changed(ctx, tx, news);
 }
 
 /* What a bundle asks about what is live, and who is told of what changes. */
@@ -158,7 +169,7 @@ static int join_gate(struct app *app, struct mlc_err *err)
         static const struct gate_hooks hooks = {.live = promotion_live,
                                                 .change_open = approval_change_open,
                                                 .changing = promotion_changing,
-                                                .changed = promotion_changed};
+                                                .changed = tell_changed};
 
         (void)err;
         gate_set_hooks(app, &hooks);
@@ -180,7 +191,19 @@ static int add_promotions(struct app *app, struct mlc_err *err)
         (void)err;
         approval_start(app);
         promotion_start(app);
+        rollout_start(app);
         return 0;
+}
+
+static int start_mirror(struct app *app, struct mlc_err *err)
+{
+        return mirror_new(&app->mirror, err);
+}
+
+static void stop_mirror(struct app *app)
+{
+        mirror_free(app->mirror);
+        app->mirror = NULL;
 }
 
 static int start_hooks(struct app *app, struct mlc_err *err)
@@ -256,6 +279,7 @@ static const struct module MODULES[] = {
         {"sweep", store_sweep_start, NULL, FOR_SERVE},
         {"repositories", registry_repair, NULL, FOR_SERVE},
         {"documents", gate_repair, NULL, FOR_SERVE},
+        {"mirror", start_mirror, stop_mirror, FOR_SERVE},
         {"promotions", add_promotions, NULL, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},

@@ -16,6 +16,7 @@
 #include "gate/gate.h"
 #include "promotion/promotion.h"
 #include "registry/registry.h"
+#include "rollout/rollout.h"
 #include "store/store.h"
 
 #define JOB_ARENA_MAX (256 << 20)
@@ -121,7 +122,8 @@ static int check(struct mlc_ctx *ctx)
         static const struct audit_check_part parts[] = {
                 {"people", auth_check},           {"blobs", check_store},
                 {"repositories", registry_check}, {"documents", gate_check},
-                {"approvals", approval_check},    {"promotions", promotion_check}};
+                {"approvals", approval_check},    {"promotions", promotion_check},
+                {"rollouts", rollout_check}};
         _cleanup_(json_decref_p) json_t *verdict = NULL;
         int r = audit_check(ctx, parts, ARRAY_LEN(parts), &verdict);
 

@@ -79,7 +79,7 @@ int audit_ready(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* Adds sources to those of the log's own kinds; between audit_open (or audit_attach) and what uses
  * them. */
-#define AUDIT_SOURCES_MAX 16
+#define AUDIT_SOURCES_MAX 32
 void audit_add_sources(struct app *app, const struct audit_source *sources, size_t n);
 
 /*

@@ -24,6 +24,19 @@ int promotion_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const ch
 /* Before work_start: adds the leader's task. */
 void promotion_start(struct app *app);
 
+/*
+ * The end of a rollout, in the transaction that ends it: takes the locks that come before the
+ * rollout's row. The promotion becomes live, with the environment's alias, and what was live
+ * `replaced` or (by a rollback) `rolled_back`; or, when it went back, `rolled_back` or `failed`.
+ * MLC_E_CONFLICT when it does not roll out.
+ */
+int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id) MLC_CHECK;
+int promotion_rollout_ended(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                            const char *state, const char *why) MLC_CHECK;
+
+/* Namespaces that the caller reads, as a literal of text[]; NULL: all. */
+int promotion_readable(struct mlc_ctx *ctx, const char **ret) MLC_CHECK;
+
 /* MLC_E_FORBIDDEN when the alias is moved by an environment's promotions; what the registry asks
  * before it sets or removes one for a person. */
 int promotion_alias_free(struct mlc_ctx *ctx, struct db_tx *tx, const char *alias) MLC_CHECK;

@@ -45,7 +45,15 @@ values ($1, $2::bigint, $3, $4::bigint, $5, $6, 'evaluating', $7, $8, now() + in
 -- name: promotion_insert_rollback
 insert into promotion (id, version_id, model, version, digest, environment, state, requested_by, reason_commitment,
                        rollback_of, live_since, policy_digest, environment_digest, from_digest)
-values ($1, $2::bigint, $3, $4::bigint, $5, $6, 'live', $7, $8, $9, $10::timestamptz, $11, $12, $13)
+values ($1, $2::bigint, $3, $4::bigint, $5, $6, case when $14 then 'rolling_out' else 'live' end, $7, $8, $9,
+        case when not $14 then $10::timestamptz end, $11, $12, $13)
+
+-- name: promotion_rolling
+-- The one that rolls out.
+select id from promotion where model = $1 and environment = $2 and state = 'rolling_out'
+
+-- name: promotion_is_rollback
+select rollback_of is not null from promotion where id = $1
 
 -- name: promotion_lock
 select p.id, p.model, p.version_id, p.version, p.digest, p.environment, p.state, p.requested_by, p.round, p.stale,
@@ -217,7 +225,7 @@ where p.state in ('evaluating', 'held', 'awaiting_approval', 'approved', 'queued
        or p.retry_at > now() + interval '61 seconds')
   and (v.status = 'withdrawn' or p.expires <= now() or (p.stale and p.state <> 'evaluating')
        or (p.state = 'held' and p.retry_at <= now())
-       or (p.state in ('approved', 'scheduled')
+       or (p.state in ('approved', 'queued', 'scheduled')
            and exists (select from audit_log l where l.leaf_hash = p.verdict_leaf and l.idx < $1::bigint
                        and l.log_id = (select max(o.log_id) from audit_origin o))
            and not exists (select from approval a where a.subject_kind = 'promotion' and a.subject_id = p.id

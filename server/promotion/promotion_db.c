@@ -291,11 +291,6 @@ int promotion_environment(struct mlc_ctx *ctx, struct db_tx *tx, const char *nam
                 r = gate_document_json(ctx, &d, &doc);
         if (r < 0)
                 return r;
-        if (json_array_size(json_object_get(doc, "targets")) > 0)
-                return ctx_fail_field(ctx, MLC_E_NOT_SUPPORTED, "/environment",
-                                      "environment '%s' has targets: promotion to serving "
-                                      "instances is not supported yet",
-                                      name);
         *ret = TAKE_PTR(doc);
         return 0;
 }

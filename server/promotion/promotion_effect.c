@@ -6,6 +6,7 @@
 #include "gen/promotion.sql.h"
 #include "promotion/promotion_internal.h"
 #include "registry/registry.h"
+#include "rollout/rollout.h"
 
 int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion_switch *s)
 {
@@ -39,9 +40,10 @@ int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx, const struct promoti
                       DB_TEXT(s->promotion));
 }
 
-/* What is live until now becomes `replaced`. */
+/* What is live until now becomes `replaced`, or `rolled_back` by a rollback. */
 static int replace(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion *p)
 {
+        _cleanup_(db_rows_done) struct db_rows back = {0};
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         struct promotion old;
         int r = db_run(tx, SQL_PROMOTION_LIVE_GET, &rows, DB_TEXT(p->environment),
@@ -50,7 +52,12 @@ static int replace(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion
         if (r < 0 || rows.n == 0)
                 return r;
         r = promotion_load(ctx, tx, db_text(&rows, 0, 2), true, &old);
-        return r < 0 ? r : promotion_move(ctx, tx, &old, "replaced", NULL);
+        if (r == 0)
+                r = db_run(tx, SQL_PROMOTION_IS_ROLLBACK, &back, DB_TEXT(p->id));
+        if (r < 0)
+                return r;
+        return promotion_move(ctx, tx, &old, db_bool(&back, 0, 0) ? "rolled_back" : "replaced",
+                              NULL);
 }
 
 static int go_live(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p)
@@ -104,27 +111,82 @@ static int hold(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct pr
         return r < 0 ? r : promotion_load(ctx, tx, id, true, ret);
 }
 
-/* It waits: the windows are closed, or one that was asked for earlier goes first. */
-static int must_wait(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p, bool *ret)
+/* To a state in which it waits, unless it is in it. */
+static int wait_as(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p, const char *state)
 {
-        _cleanup_(json_decref_p) json_t *environment = NULL;
-        _cleanup_(db_rows_done) struct db_rows rows = {0};
-        bool closed = false;
-        int r = promotion_environment(ctx, tx, p->environment, &environment);
+        return mlc_streq(p->state, state) ? 0 : promotion_move(ctx, tx, p, state, NULL);
+}
+
+/* It waits: the windows are closed, the line is stopped, another one rolls out, or one that was
+ * asked for earlier goes first. */
+static int must_wait(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p,
+                     const json_t *environment, bool *ret)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0}, rolling = {0};
+        bool closed = false, stopped = false;
+        int r = promotion_window_closed(ctx, tx, environment, &closed);
 
         if (r == 0)
-                r = promotion_window_closed(ctx, tx, environment, &closed);
-        if (r == 0 && closed && mlc_streq(p->state, "approved"))
-                r = promotion_move(ctx, tx, p, "scheduled", NULL);
-        if (r == 0 && !closed)
+                r = rollout_stopped(tx, p->environment, &stopped);
+        if (r == 0 && (closed || stopped))
+                r = wait_as(ctx, tx, p, "scheduled");
+        if (r == 0 && !closed && !stopped)
                 r = db_run(tx, SQL_PROMOTION_EARLIER, &rows, DB_TEXT(p->model),
                            DB_TEXT(p->environment), DB_TEXT(p->id));
+        if (r == 0)
+                r = db_run(tx, SQL_PROMOTION_ROLLING, &rolling, DB_TEXT(p->model),
+                           DB_TEXT(p->environment));
+        if (r == 0 && !closed && !stopped && rolling.n > 0)
+                r = wait_as(ctx, tx, p, "queued");
         if (r < 0)
                 return r;
-        *ret = closed || rows.n > 0;
+        *ret = closed || stopped || rows.n > 0 || rolling.n > 0;
         return *ret ? db_run(tx, SQL_PROMOTION_LATER, NULL, DB_TEXT(p->id),
                              DB_INT(PROMOTION_WAIT_S))
                     : 0;
+}
+
+bool promotion_has_targets(const json_t *environment)
+{
+        return json_array_size(json_object_get(environment, "targets")) > 0;
+}
+
+static int begin(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p,
+                 const json_t *environment)
+{
+        int r = promotion_move(ctx, tx, p, "rolling_out", NULL);
+
+        if (r < 0)
+                return r;
+        return rollout_begin(ctx, tx,
+                             &(struct rollout_in){.promotion = p->id,
+                                                  .model = p->model,
+                                                  .environment = p->environment,
+                                                  .digest = p->digest,
+                                                  .version = p->version,
+                                                  .document = environment,
+                                                  .requested_by = p->requested_by});
+}
+
+/* At once, or by a rollout, or later. */
+static int take_effect(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL;
+        bool wait = false;
+        int r = promotion_environment(ctx, tx, p->environment, &environment);
+
+        if (r == 0)
+                r = must_wait(ctx, tx, p, environment, &wait);
+        if (r < 0 || wait)
+                return r;
+        return promotion_has_targets(environment) ? begin(ctx, tx, p, environment)
+                                                  : go_live(ctx, tx, p);
+}
+
+static bool is_approved(const struct promotion *p)
+{
+        return mlc_streq(p->state, "approved") || mlc_streq(p->state, "queued") ||
+               mlc_streq(p->state, "scheduled");
 }
 
 /* Digests, champion and signatures bind until this moment: all is asked once more. */
@@ -135,11 +197,10 @@ static int effect(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct approval_rules rules = {0};
         struct mlc_approval_count count = {0};
         struct promotion p;
-        bool same = false, wait = false;
+        bool same = false;
         int r = hold(ctx, tx, which->id, &p);
 
-        if (r < 0 || (!mlc_streq(p.state, "approved") && !mlc_streq(p.state, "scheduled")) ||
-            p.expired || mlc_streq(p.version_status, "withdrawn"))
+        if (r < 0 || !is_approved(&p) || p.expired || mlc_streq(p.version_status, "withdrawn"))
                 return r;
         r = promotion_holds(ctx, tx, &p, &same);
         if (r < 0)
@@ -154,13 +215,36 @@ static int effect(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
                 return r;
         if (!count.satisfied)
                 return promotion_again(ctx, tx, &p, "an approval holds no longer");
-        r = must_wait(ctx, tx, &p, &wait);
-        return r < 0 || wait ? r : go_live(ctx, tx, &p);
+        return take_effect(ctx, tx, &p);
 }
 
 int promotion_effect(struct mlc_ctx *ctx, const char *id)
 {
         return db_tx_retry(ctx, effect, &(struct promotion_id){id});
+}
+
+/* --- the ends of a rollout --- */
+
+int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
+{
+        struct promotion p;
+        int r = hold(ctx, tx, id, &p);
+
+        if (r == 0 && !mlc_streq(p.state, "rolling_out"))
+                r = ctx_fail(ctx, MLC_E_CONFLICT, "promotion '%s' is %s", id, p.state);
+        return r < 0 ? r : go_live(ctx, tx, &p);
+}
+
+int promotion_rollout_ended(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                            const char *state, const char *why)
+{
+        _cleanup_(json_decref_p) json_t *detail = json_pack("{s:s?}", "why", why);
+        struct promotion p;
+        int r = hold(ctx, tx, id, &p);
+
+        if (r == 0 && !mlc_streq(p.state, "rolling_out"))
+                r = ctx_fail(ctx, MLC_E_CONFLICT, "promotion '%s' is %s", id, p.state);
+        return r < 0 ? r : promotion_move(ctx, tx, &p, state, detail);
 }
 
 /* --- the leader's task --- */

@@ -66,7 +66,6 @@ int promotion_record(struct mlc_ctx *ctx, struct db_tx *tx, const struct promoti
 /* To another state, with its leaf; p->state is the new one. detail may be NULL. */
 int promotion_move(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p, const char *state,
                    const json_t *detail) MLC_CHECK;
-int promotion_readable(struct mlc_ctx *ctx, const char **ret) MLC_CHECK;
 bool promotion_is_open(const char *state);
 /* "ns/name" taken apart; MLC_E_INVALID with the field. */
 int promotion_model(struct mlc_ctx *ctx, const char *field, const char *model,
@@ -79,7 +78,7 @@ struct promotion_version {
 /* By N, vN, latest, alias or digest; held against a change of its status. MLC_E_NOT_FOUND. */
 int promotion_version_find(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_ref *model,
                            const char *reference, struct promotion_version *ret) MLC_CHECK;
-/* The environment's document, the caller's; MLC_E_NOT_FOUND, MLC_E_NOT_SUPPORTED with targets. */
+/* The environment's document, the caller's; MLC_E_NOT_FOUND. */
 int promotion_environment(struct mlc_ctx *ctx, struct db_tx *tx, const char *name,
                           json_t **ret) MLC_CHECK;
 
@@ -140,6 +139,8 @@ struct promotion_switch {
         const char *digest, *promotion;
         int64_t at_ms;
 };
+/* Whether promotions there move traffic, and so need a rollout. */
+bool promotion_has_targets(const json_t *environment);
 /* Row of what is live, alias and their leaves. */
 int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx,
                      const struct promotion_switch *s) MLC_CHECK;

@@ -5,6 +5,7 @@
 #include "gen/promotion.sql.h"
 #include "http/http.h"
 #include "promotion/promotion_internal.h"
+#include "rollout/rollout.h"
 
 /* What a rollback would do, by the rows as they are. */
 struct plan {
@@ -213,17 +214,44 @@ static int take_down(struct mlc_ctx *ctx, struct db_tx *tx, const struct plan *p
         return r < 0 ? r : promotion_move(ctx, tx, &old, "rolled_back", detail);
 }
 
+/* What rolls out there is ended at once: what comes back covers it. */
+static int cut_rollout(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollback_in *in,
+                       const struct plan *p)
+{
+        const char *other = NULL;
+        int r = rollout_cut(ctx, tx, p->repo, in->environment, "a rollback came", &other);
+
+        if (r < 0 || other == NULL)
+                return r;
+        return promotion_rollout_ended(ctx, tx, other, "rolled_back", "a rollback came");
+}
+
+static int roll(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollback_in *in,
+                const struct plan *p, const char *id)
+{
+        return rollout_begin(ctx, tx,
+                             &(struct rollout_in){.promotion = id,
+                                                  .model = p->repo,
+                                                  .environment = in->environment,
+                                                  .digest = p->target.digest,
+                                                  .version = p->target.number,
+                                                  .document = p->environment,
+                                                  .requested_by = ctx->principal->user,
+                                                  .back = true});
+}
+
 static int bring_back(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollback_in *in,
                       const struct plan *p, const char *id)
 {
         _cleanup_(json_decref_p) json_t *detail = NULL;
         const char *reason = NULL, *approval = NULL;
         int64_t now = mlc_now_ms();
+        bool traffic = promotion_has_targets(p->environment);
         char at[MLC_TIME_MAX];
         int r = check_signed(ctx, tx, in, p, &reason, &approval);
 
         if (r == 0)
-                r = take_down(ctx, tx, p, id);
+                r = traffic ? cut_rollout(ctx, tx, in, p) : take_down(ctx, tx, p, id);
         if (r < 0)
                 return r;
         mlc_time_format(now, at);
@@ -231,7 +259,7 @@ static int bring_back(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollba
                    DB_TEXT(p->repo), DB_INT(p->target.number), DB_TEXT(p->target.digest),
                    DB_TEXT(in->environment), DB_TEXT(ctx->principal->user), DB_TEXT(reason),
                    DB_TEXT(p->live_promotion), DB_TEXT(at), DB_TEXT(p->policy_digest),
-                   DB_TEXT(p->environment_digest), DB_TEXT(p->live_digest));
+                   DB_TEXT(p->environment_digest), DB_TEXT(p->live_digest), DB_BOOL(traffic));
         if (r < 0)
                 return r;
         detail = json_pack("{s:b, s:s?}", "signed", approval != NULL, "approval", approval);
@@ -244,6 +272,8 @@ static int bring_back(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollba
                              NULL);
         if (r < 0)
                 return r;
+        if (traffic)
+                return roll(ctx, tx, in, p, id);
         return promotion_switch(ctx, tx,
                                 &(struct promotion_switch){.environment = p->environment,
                                                            .environment_name = in->environment,
@@ -292,6 +322,7 @@ int promotion_rollback(struct mlc_ctx *ctx, const struct rollback_in *in, json_t
                 json_decref(b.reply);
                 return r;
         }
+        rollout_wake(ctx);
         *ret = b.reply;
         return 0;
 }

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/json.h"
+#include "mlctl/error.h"
+
+/*
+ * Copies of requests and replies that gateways send (lib/rollout/mirror.h): what the replies
+ * predict is counted, and while a step mirrors, requests are asked again of the candidate and
+ * compared. Bodies stay in memory and are gone when they were looked at; counts are kept until they
+ * are taken. Knows neither database nor rollouts: the leader says what to look at. Any thread.
+ */
+struct mirror;
+
+#define MIRROR_QUEUE                                                                               \
+        512 /* copies that wait to be asked again; further ones are dropped and counted */
+#define MIRROR_WORKERS 4
+#define MIRROR_CALL_MS 10000 /* for one answer of a candidate */
+
+/* 0, or an errno as MLC_E_IO. */
+int mirror_new(struct mirror **ret, struct mlc_err *err) MLC_CHECK;
+void mirror_free(struct mirror *t); /* NULL-safe; ends its threads */
+
+/* One route that is looked at. All strings are borrowed for the call. */
+struct mirror_route {
+        const char *control; /* of the gateway: its tap socket lies beside it */
+        const char *route;
+        const char *owner; /* whose counts these are: the rollout's id */
+        const json_t *checks; /* of the plan; those of type shadow-agreement compare */
+        bool mirror; /* ask the candidate again */
+        const char *candidate_model, *candidate; /* name on the server, "HOST:PORT" */
+        const char *stable_model, *stable;
+};
+/* From now on exactly these; sockets of gateways are bound and closed as needed. */
+void mirror_watch(struct mirror *t, const struct mirror_route *routes, size_t n);
+
+/*
+ * What was counted for an owner since the last call, the caller's: [{"control","generation" (of the
+ * gateway's bank),"increment": {"source","arms","pairs","noise"} (rollout/analysis.h)}…].
+ */
+json_t *mirror_take(struct mirror *t, const char *owner);
+/* {"received","dropped","asked","failed"} since the start, the caller's. */
+json_t *mirror_totals(struct mirror *t);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Brings gateways up to the rows, and renews leases. */
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gen/rollout.sql.h"
+#include "rollout/drivers/traffic.h"
+#include "rollout/rollout_internal.h"
+
+struct gateway {
+        const char *control, *driver;
+        int64_t generation, applied;
+        bool leased; /* a rollout that goes on has a split there */
+};
+
+/* {"schema","generation","routes":[…]}, the caller's. */
+static int table_of(struct mlc_ctx *ctx, struct db_tx *tx, const char *control, json_t **ret)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        _cleanup_(json_decref_p) json_t *routes = json_array();
+        int r = db_run(tx, SQL_GATEWAY_TABLE, &rows, DB_TEXT(control));
+
+        if (r == 0 && rows.n == 0)
+                r = ctx_fail(ctx, MLC_E_NOT_FOUND, "there is no gateway '%s'", control);
+        for (int i = 0; r == 0 && i < rows.n && !db_is_null(&rows, i, 1); i++) {
+                json_t *entry = NULL;
+
+                r = rollout_parse(ctx, db_text(&rows, i, 1), &entry);
+                if (r == 0)
+                        (void)json_array_append_new(routes, entry);
+        }
+        if (r < 0)
+                return r;
+        *ret = json_pack("{s:s, s:I, s:o}", "schema", "gateway-table/v1", "generation",
+                         (json_int_t)db_int(&rows, 0, 0), "routes", TAKE_PTR(routes));
+        return *ret != NULL ? 0 : ctx_fail(ctx, MLC_E_INTERNAL, "a table cannot be written");
+}
+
+static int read_table(struct mlc_ctx *ctx, const char *control, json_t **ret)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r = db_tx_begin_read(ctx, &tx);
+
+        return r < 0 ? r : table_of(ctx, &tx, control, ret);
+}
+
+/* A gateway that is ahead has seen another database: our next generation is above its. */
+static int raise_above(struct mlc_ctx *ctx, const char *control, int64_t in_force)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_tx_begin(ctx, &tx);
+
+        if (r == 0)
+                r = db_run(&tx, SQL_GATEWAY_RAISE_TO, &rows, DB_TEXT(control), DB_INT(in_force));
+        return r < 0 ? r : db_tx_commit(&tx);
+}
+
+static int write_applied(struct mlc_ctx *ctx, const char *control, int64_t generation)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r = db_tx_begin(ctx, &tx);
+
+        if (r == 0)
+                r = db_run(&tx, SQL_GATEWAY_APPLIED, NULL, DB_TEXT(control), DB_INT(generation));
+        return r < 0 ? r : db_tx_commit(&tx);
+}
+
+/* Puts the table unless it is in force; *ret is the generation that is, afterwards. */
+static int bring_up(struct mlc_ctx *ctx, const struct traffic_ops *ops, const struct gateway *g,
+                    int64_t *ret)
+{
+        _cleanup_(json_decref_p) json_t *table = NULL;
+        int64_t in_force = 0, wanted;
+        int r = ops->in_force(g->control, &in_force, &ctx->err);
+
+        if (r < 0)
+                return r;
+        if (in_force == g->generation) {
+                *ret = in_force;
+                return 0;
+        }
+        if (in_force > g->generation)
+                return raise_above(ctx, g->control, in_force);
+        r = read_table(ctx, g->control, &table);
+        if (r < 0)
+                return r;
+        wanted = json_integer_value(json_object_get(table, "generation"));
+        r = ops->put(g->control, table, &ctx->err);
+        if (r == 0)
+                r = ops->in_force(g->control, &in_force, &ctx->err);
+        if (r == 0 && in_force != wanted)
+                r = ctx_fail(ctx, MLC_E_CONFLICT,
+                             "gateway '%s' took generation %" PRId64 " and has %" PRId64
+                             " in force",
+                             g->control, wanted, in_force);
+        if (r < 0)
+                return r;
+        *ret = in_force;
+        return 0;
+}
+
+static int tend(struct mlc_ctx *ctx, const struct gateway *g)
+{
+        const struct traffic_ops *ops = traffic_find(g->driver);
+        int64_t in_force = 0;
+        int r;
+
+        if (ops == NULL)
+                return ctx_fail(ctx, MLC_E_NOT_SUPPORTED, "there is no traffic driver '%s'",
+                                g->driver);
+        r = bring_up(ctx, ops, g, &in_force);
+        if (r == 0 && in_force > g->applied)
+                r = write_applied(ctx, g->control, in_force);
+        if (r == 0 && in_force > 0 && g->leased && ops->lease != NULL)
+                r = ops->lease(g->control, in_force, ROLLOUT_LEASE_MS, &ctx->err);
+        return r;
+}
+
+static void note_problem(struct mlc_ctx *ctx, const struct gateway *g)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx other = {0};
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+
+        mlc_log_err(MLC_LOG_WARN, ctx->trace, "rollout.gateway_failed", &ctx->err);
+        mlc_ctx_init(&other, ctx->app, ROLLOUT_GATEWAY_TASK, ROLLOUT_JOB_ARENA, 5000);
+        if (db_tx_begin(&other, &tx) == 0 &&
+            db_run(&tx, SQL_GATEWAY_PROBLEM, NULL, DB_TEXT(g->control), DB_TEXT(ctx->err.msg)) ==
+                    0 &&
+            db_tx_commit(&tx) == 0)
+                return;
+        mlc_log_err(MLC_LOG_ERROR, other.trace, "rollout.gateway_failed", &other.err);
+}
+
+static int list(struct mlc_ctx *ctx, struct gateway **ret, size_t *ret_n)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct gateway *g;
+        int r = db_tx_begin_read(ctx, &tx);
+
+        if (r == 0)
+                r = db_run0(&tx, SQL_GATEWAY_LIST, &rows);
+        if (r < 0)
+                return r;
+        g = ctx_alloc(ctx, ((size_t)rows.n + 1) * sizeof(*g));
+        if (g == NULL)
+                return ctx->err.code;
+        for (int i = 0; i < rows.n; i++) {
+                g[i] = (struct gateway){.control = db_text_dup(ctx, &rows, i, 0),
+                                        .driver = db_text_dup(ctx, &rows, i, 1),
+                                        .generation = db_int(&rows, i, 2),
+                                        .applied = db_int(&rows, i, 3),
+                                        .leased = db_bool(&rows, i, 5)};
+                if (g[i].control == NULL || g[i].driver == NULL)
+                        return ctx->err.code;
+        }
+        *ret = g;
+        *ret_n = (size_t)rows.n;
+        return 0;
+}
+
+int rollout_gateways(struct mlc_ctx *ctx)
+{
+        struct gateway *gateways;
+        size_t n;
+        int r = list(ctx, &gateways, &n);
+
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
+
+                mlc_ctx_init(&one, ctx->app, ROLLOUT_GATEWAY_TASK, ROLLOUT_JOB_ARENA, 10000);
+                if (tend(&one, &gateways[i]) < 0)
+                        note_problem(&one, &gateways[i]);
+        }
+        return r;
+}
+
+int gateway_stats(struct mlc_ctx *ctx, const char *control, const char *driver, json_t **ret)
+{
+        const struct traffic_ops *ops = traffic_find(driver);
+
+        if (ops == NULL)
+                return ctx_fail(ctx, MLC_E_NOT_SUPPORTED, "there is no traffic driver '%s'",
+                                driver);
+        return ops->stats(control, ret, &ctx->err);
+}

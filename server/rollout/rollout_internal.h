@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stdio.h>
+#include <string.h>
+
+#include "auth/auth.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "gate/gate.h"
+#include "mlctl/serving.h"
+#include "rollout/materialise.h"
+#include "rollout/rollout.h"
+
+/* Inside server/rollout. Everything lives in ctx's arena unless said otherwise. */
+
+#define ROLLOUT_TASK "rollout.step" /* of the leader: evaluates, and decides */
+#define ROLLOUT_TASK_MS 1000
+#define ROLLOUT_GATEWAY_TASK "rollout.gateway" /* of the leader: brings gateways up to the rows */
+#define ROLLOUT_GATEWAY_MS 1000
+#define ROLLOUT_SERVE_TASK "rollout.serve" /* of the leader: loads, unloads */
+#define ROLLOUT_SERVE_MS 500
+#define ROLLOUT_LEASE_MS 60000
+#define ROLLOUT_JOB_ARENA (64u << 20)
+#define ROLLOUT_TRIES_MAX 5 /* a load that was refused so often has failed */
+#define ROLLOUT_WHOLE 10000 /* weights are parts of this */
+#define ROLLOUT_TAP_SAMPLE 1000 /* share of requests compared without a mirror, of the whole */
+
+/* A row. rollout_done frees. */
+struct rollout {
+        const char *id, *promotion, *model, *ns, *name, *environment, *digest, *state;
+        const char *from_digest, *hold, *outcome; /* or NULL */
+        const char *requested_by;
+        int64_t version, from_version; /* from: 0 when nothing was live */
+        int64_t step_since_ms; /* 0: not in force yet */
+        int64_t created_ms, now_ms;
+        int step;
+        bool paused;
+        json_t *plan, *stats, *seen;
+};
+void rollout_done(struct rollout *r); /* for _cleanup_ */
+
+/* --- rows and leaves (rollout_db.c) --- */
+
+int rollout_parse(struct mlc_ctx *ctx, const char *text, json_t **ret) MLC_CHECK;
+/* RFC 8785 form; NULL with the error set. */
+const char *rollout_text(struct mlc_ctx *ctx, const json_t *j);
+/* Held until the transaction ends when `lock`. MLC_E_NOT_FOUND, also for a model that the caller
+ * may not read. */
+int rollout_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock,
+                 struct rollout *ret) MLC_CHECK;
+/* The state as leaves have it; *ret NULL when there is none. The caller's. */
+int rollout_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,
+                  json_t **ret) MLC_CHECK;
+struct rollout_change {
+        const char *action; /* "rollout.step" */
+        const char *state; /* NULL: as it is */
+        int step; /* -1: as it is */
+        int paused; /* -1: as it is */
+        const char *hold; /* what holds it from now on; NULL: nothing */
+        const char *outcome; /* NULL: as it is */
+        const json_t *detail; /* of the leaf */
+};
+/* Row and leaf; r becomes what the row then is. Without a difference there is no leaf. */
+int rollout_set(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                const struct rollout_change *c) MLC_CHECK;
+
+/* --- plan (lib/rollout/plan.h; rollout_plan.c) --- */
+
+/* The model's document, the caller's; *ret NULL when it has none. */
+int rollout_model_document(struct mlc_ctx *ctx, struct db_tx *tx, const char *model,
+                           json_t **ret) MLC_CHECK;
+
+/* The present step of the plan, borrowed; NULL behind the last one. */
+const json_t *rollout_step(const struct rollout *r, int step);
+/* The weight of the candidate in a step, of ROLLOUT_WHOLE. */
+int rollout_weight(const struct rollout *r, int step);
+
+/* It brings back what was live before. */
+bool rollout_is_back(const struct rollout *r);
+/* It goes back before any traffic moved: nothing could be loaded, or somebody ended it. */
+bool rollout_failed(const struct rollout *r);
+/* The plan of a promotion that begins, from the documents as they are; the caller's. */
+int rollout_plan(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in *in, bool first,
+                 json_t **ret) MLC_CHECK;
+
+/* --- counters (rollout_counters.c) --- */
+
+struct counters_in {
+        const char *control;
+        const json_t *stats; /* of the gateway */
+        const json_t *routes; /* of the rollout there: {ROUTE: its split's entry} */
+};
+/* Adds what was counted since r->seen, which becomes now: {EPOCH: increment of
+ * rollout/analysis.h}. An epoch is a number of the rollout for each time that weights changed. */
+int counters_fold(struct mlc_ctx *ctx, struct rollout *r, const struct counters_in *in,
+                  json_t *increments) MLC_CHECK;
+
+/* --- splits (rollout_split.c) --- */
+
+struct split_variant {
+        const char *name; /* "candidate", "stable" */
+        int64_t version;
+        int weight;
+        bool leased;
+        int64_t error_limit; /* 0: none */
+};
+struct split_in {
+        const char *environment, *model, *ns, *name;
+        const char *salt;
+        const char *on_lost_control;
+        int tap; /* share of requests that are copied, of ROLLOUT_WHOLE */
+        struct split_variant variants[2];
+        size_t n;
+};
+/*
+ * Writes the splits of every route of the model in the environment, by the documents as they are,
+ * and raises the generations of gateways that change. *ret_generations: {CONTROL: generation} of
+ * these, the caller's; empty when nothing changes.
+ */
+int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in,
+                json_t **ret_generations) MLC_CHECK;
+/* The same for a rollout: the candidate at `weight`, what was live the rest; remembers the weight
+ * of each generation in r->seen. Without anything live the candidate is all there is. */
+int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int weight) MLC_CHECK;
+/* After the end: the version alone, without a lease; 0 removes the routes. */
+int split_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                 int64_t version) MLC_CHECK;
+/* "ns--model--3" */
+const char *served_name(struct mlc_ctx *ctx, const char *ns, const char *name, int64_t version);
+
+/* --- what is served (rollout_serve.c) --- */
+
+/* Every instance of the environment shall have the version. */
+int served_want(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                const json_t *environment) MLC_CHECK;
+/* Instances that the environment no longer names shall have it no more. */
+int served_leave(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                 const json_t *environment) MLC_CHECK;
+enum served_state { SERVED_READY, SERVED_WAITS, SERVED_FAILED };
+/* Of all instances together; *ret_why says what is waited for, or what failed. */
+int served_ask(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+               enum served_state *ret, const char **ret_why) MLC_CHECK;
+/* After the end: unloaded when the drain time of its target has passed; until then it is there for
+ * a rollback at once. version 0: nothing. */
+int served_release(struct db_tx *tx, const struct rollout *r, int64_t version) MLC_CHECK;
+/* Where a repository lies, below the --serving-root directories; and struct
+ * mlc_serving_call.egress, with the ctx as userdata. */
+struct mat_place serving_place(struct app *app, const char *repository);
+int serving_egress(void *userdata, const char *url, bool *ret_loopback_only,
+                   struct mlc_err *err) MLC_CHECK;
+/* struct mlc_serving_call.secret, with the ctx as userdata. */
+int serving_secret(void *userdata, const struct json_t *ref, struct mlc_str *ret,
+                   struct mlc_err *err) MLC_CHECK;
+/* The leader's task. */
+int rollout_serve(struct mlc_ctx *ctx) MLC_CHECK;
+
+/* The routes of what is live of a model lead to the instances that are ready; nothing while a
+ * rollout goes on. */
+int rollout_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
+                   const char *model) MLC_CHECK;
+
+/* --- drift (rollout_drift.c) --- */
+
+#define ROLLOUT_DRIFT_TASK "rollout.drift" /* of the leader */
+#define ROLLOUT_DRIFT_MS 30000
+/* What every instance of the environment has against what it shall have: [finding…] of drift.h,
+ * the caller's. Asks the instances: outside of any transaction. */
+int drift_environment(struct mlc_ctx *ctx, const char *environment, json_t **ret) MLC_CHECK;
+/* The leader's task: what changed is logged. */
+int rollout_drift(struct mlc_ctx *ctx) MLC_CHECK;
+
+/* --- gateways (rollout_gateway.c) --- */
+
+/* The leader's task: tables that are behind, leases, gateways that came back with an older one. */
+int rollout_gateways(struct mlc_ctx *ctx) MLC_CHECK;
+/* Counters of one gateway (server/gateway/README.md), the caller's. */
+int gateway_stats(struct mlc_ctx *ctx, const char *control, const char *driver,
+                  json_t **ret) MLC_CHECK;
+
+/* --- showing (rollout_show.c); the caller's --- */
+
+int rollout_show(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, json_t **ret) MLC_CHECK;
+struct preview_in {
+        const char *model, *version, *environment;
+};
+/* What a promotion would do to traffic; looks at the gateways for a second. */
+int rollout_preview(struct mlc_ctx *ctx, const struct preview_in *in, json_t **ret) MLC_CHECK;
+/* What the last decision was computed from. */
+int rollout_explained(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                      json_t **ret) MLC_CHECK;
+
+/* --- what people do (rollout_act.c) --- */
+
+enum rollout_act { ROLLOUT_PAUSE, ROLLOUT_RESUME, ROLLOUT_ABORT, ROLLOUT_RETRY, ROLLOUT_ADVANCE };
+/* By operators of the model's namespace; what is so already changes nothing. */
+int rollout_do(struct mlc_ctx *ctx, const char *id, enum rollout_act act,
+               const char *reason) MLC_CHECK;
+int rollout_line_set(struct mlc_ctx *ctx, const char *environment, bool stopped,
+                     const char *reason) MLC_CHECK;
+
+/* --- deciding (rollout_step.c) --- */
+
+int rollout_tick(struct mlc_ctx *ctx) MLC_CHECK;
+/* To aborting: the candidate to 0 first. */
+int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                    const char *why) MLC_CHECK;

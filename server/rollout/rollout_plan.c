@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plan of a rollout, and where it stands in it. */
+#include "rollout/plan.h"
+#include "rollout/rollout_internal.h"
+
+const json_t *rollout_step(const struct rollout *r, int step)
+{
+        return json_array_get(json_object_get(r->plan, "steps"), (size_t)step);
+}
+
+int rollout_weight(const struct rollout *r, int step)
+{
+        if (mlc_streq(r->state, "preparing") || mlc_streq(r->state, "aborting") ||
+            mlc_streq(r->state, "rolled_back") || mlc_streq(r->state, "failed"))
+                return 0;
+        if (!mlc_streq(r->state, "running"))
+                return ROLLOUT_WHOLE;
+        return (int)json_integer_value(json_object_get(rollout_step(r, step), "weight"));
+}
+
+bool rollout_is_back(const struct rollout *r)
+{
+        return mlc_streq(json_string_value(json_object_get(r->plan, "strategy")), "rollback");
+}
+
+bool rollout_failed(const struct rollout *r)
+{
+        return json_is_true(json_object_get(r->seen, "failed"));
+}
+
+/* A rollback: everything at once, nothing compared. */
+static json_t *plan_back(const struct rollout_in *in)
+{
+        return json_pack("{s:s, s:s, s:s, s:s, s:b, s:[{s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:[], "
+                         "s:b, s:[], s:[]}], s:[], s:n, s:s, s:s, s:n, s:s, s:s, s:n, s:n}",
+                         "schema", "rollout-plan/v1", "model", in->model, "environment",
+                         in->environment, "strategy", "rollback", "first", 0, "steps", "kind",
+                         "weight", "weight", ROLLOUT_WHOLE, "mirror", 0, "requests", 0, "labels", 0,
+                         "for_ms", 0, "advance", "no-harm", "checks", "wait", 0, "approvals",
+                         "targets", "checks", "exposure", "on_harm", "pause", "on_silence", "hold",
+                         "deadline_ms", "on_deadline", "pause", "on_lost_control", "hold", "ab",
+                         "source");
+}
+
+int rollout_plan(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in *in, bool first,
+                 json_t **ret)
+{
+        _cleanup_(json_decref_p) json_t *model = NULL;
+        struct mlc_rollout_docs docs = {.environment = in->document, .first = first};
+        int r;
+
+        if (in->back) {
+                *ret = plan_back(in);
+                return *ret != NULL ? 0 : ctx_fail(ctx, MLC_E_INTERNAL, "no plan can be made");
+        }
+        r = rollout_model_document(ctx, tx, in->model, &model);
+        if (r < 0)
+                return r;
+        docs.model = model;
+        return mlc_rollout_plan(&docs, ret, &ctx->err);
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How routes are split: the entries of gateways' tables (server/gateway/README.md). */
+#include <inttypes.h>
+
+#include "codec/jcs.h"
+#include "gen/rollout.sql.h"
+#include "rollout/rollout_internal.h"
+
+static const char *text_of(const json_t *obj, const char *key)
+{
+        return json_string_value(json_object_get(obj, key));
+}
+
+const char *served_name(struct mlc_ctx *ctx, const char *ns, const char *name, int64_t version)
+{
+        return ctx_printf(ctx, "%s--%s--%" PRId64, ns, name, version);
+}
+
+int rollout_model_document(struct mlc_ctx *ctx, struct db_tx *tx, const char *model, json_t **ret)
+{
+        struct gate_document d;
+        int r = gate_document_get(ctx, tx, "Model", model, &d);
+
+        *ret = NULL;
+        if (r == MLC_E_NOT_FOUND) {
+                mlc_err_clear(&ctx->err);
+                return 0;
+        }
+        return r < 0 ? r : gate_document_json(ctx, &d, ret);
+}
+
+static bool names(const json_t *array, const char *text)
+{
+        size_t i;
+        const json_t *e;
+
+        json_array_foreach (array, i, e)
+                if (mlc_streq(json_string_value(e), text))
+                        return true;
+        return false;
+}
+
+/* "http://127.0.0.1:8081/x" → "127.0.0.1:8081" */
+static json_t *endpoint(const char *url)
+{
+        const char *host = strstr(url, "://");
+
+        host = host != NULL ? host + 3 : url;
+        return json_stringn(host, strcspn(host, "/"));
+}
+
+/* Those that are ready; before any is, all that there shall be. */
+static int endpoints(struct db_tx *tx, const char *environment, const json_t *target,
+                     const char *name, json_t *list)
+{
+        const json_t *instances = json_object_get(json_object_get(target, "serving"), "instances");
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const json_t *e;
+        size_t i;
+        int r = db_run(tx, SQL_SERVED_ENDPOINTS, &rows, DB_TEXT(environment),
+                       DB_TEXT(text_of(target, "name")), DB_TEXT(name));
+
+        for (int k = 0; r == 0 && k < rows.n; k++)
+                (void)json_array_append_new(list, endpoint(db_text(&rows, k, 0)));
+        if (r < 0 || rows.n > 0)
+                return r;
+        json_array_foreach (instances, i, e)
+                (void)json_array_append_new(list, endpoint(text_of(e, "url")));
+        return 0;
+}
+
+static int variant(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in,
+                   const json_t *target, const struct split_variant *v, json_t *variants)
+{
+        const char *name = served_name(ctx, in->ns, in->name, v->version);
+        _cleanup_(json_decref_p) json_t *list = json_array();
+        int r;
+
+        if (name == NULL)
+                return ctx->err.code;
+        r = endpoints(tx, in->environment, target, name, list);
+        if (r < 0)
+                return r;
+        (void)json_array_append_new(
+                variants,
+                json_pack("{s:s, s:I, s:s, s:i, s:O, s:b, s:s, s:o}", "name", v->name, "version",
+                          (json_int_t)v->version, "model", name, "weight", v->weight, "endpoints",
+                          list, "lease", v->leased, "on_lost_control",
+                          in->on_lost_control != NULL ? in->on_lost_control : "stable",
+                          "error_limit",
+                          v->error_limit > 0 ? json_integer(v->error_limit) : json_null()));
+        return 0;
+}
+
+/* NULL with the error set. */
+static json_t *entry_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in,
+                        const json_t *target, const json_t *route)
+{
+        const char *key = text_of(route, "key"), *protocol = text_of(route, "protocol");
+        _cleanup_(json_decref_p) json_t *variants = json_array();
+        json_t *entry;
+
+        for (size_t i = 0; i < in->n; i++)
+                if (variant(ctx, tx, in, target, &in->variants[i], variants) < 0)
+                        return NULL;
+        entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:n, s:o}", "route", text_of(route, "route"),
+                          "protocol", protocol != NULL ? protocol : "oip", "salt", in->salt, "key",
+                          key != NULL ? key : "random", "tap",
+                          in->tap > 0 ? json_pack("{s:i}", "share", in->tap) : json_null(),
+                          "validate", "variants", TAKE_PTR(variants));
+        if (entry == NULL)
+                (void)ctx_fail(ctx, MLC_E_INTERNAL, "a split cannot be written");
+        return entry;
+}
+
+/* The next generation of a gateway, once for each in this call. */
+static int raise(struct db_tx *tx, const char *control, const char *driver, json_t *generations,
+                 int64_t *ret)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const json_t *known = json_object_get(generations, control);
+        int r;
+
+        if (known != NULL) {
+                *ret = json_integer_value(known);
+                return 0;
+        }
+        r = db_run(tx, SQL_GATEWAY_RAISE, &rows, DB_TEXT(control), DB_TEXT(driver));
+        if (r < 0)
+                return r;
+        *ret = db_int(&rows, 0, 0);
+        (void)json_object_set_new(generations, control, json_integer(*ret));
+        return 0;
+}
+
+/* The entry that a route has now, NULL when it has none of this model; borrowed from rows. */
+static const char *entry_now(const struct db_rows *rows, const char *control, const char *route)
+{
+        for (int i = 0; i < rows->n; i++)
+                if (mlc_streq(db_text(rows, i, 0), control) &&
+                    mlc_streq(db_text(rows, i, 1), route))
+                        return db_text(rows, i, 3);
+        return NULL;
+}
+
+struct writing {
+        const struct split_in *in;
+        const struct db_rows *before; /* splits of the model */
+        json_t *generations; /* of gateways that change */
+        json_t *kept; /* {"CONTROL ROUTE": true} */
+};
+
+static int write_route(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w,
+                       const json_t *target, const json_t *route)
+{
+        const json_t *traffic = json_object_get(target, "traffic");
+        const char *control = text_of(traffic, "control"), *name = text_of(route, "route");
+        _cleanup_(json_decref_p) json_t *entry = entry_of(ctx, tx, w->in, target, route);
+        const char *key = ctx_printf(ctx, "%s %s", control, name), *text;
+        int64_t generation = 0;
+        int r;
+
+        if (entry == NULL || key == NULL)
+                return ctx->err.code;
+        text = rollout_text(ctx, entry);
+        if (text == NULL)
+                return ctx->err.code;
+        (void)json_object_set_new(w->kept, key, json_true());
+        if (mlc_streq(text, entry_now(w->before, control, name)))
+                return 0;
+        r = raise(tx, control, text_of(traffic, "driver"), w->generations, &generation);
+        if (r < 0)
+                return r;
+        return db_run(tx, SQL_SPLIT_SET, NULL, DB_TEXT(control), DB_TEXT(name),
+                      DB_TEXT(w->in->environment), DB_TEXT(text_of(target, "name")),
+                      DB_TEXT(w->in->model), DB_TEXT(text), DB_INT(generation));
+}
+
+/* Routes of this model that the documents no longer have, or, without variants, all of them. */
+static int remove_others(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w)
+{
+        int r = 0;
+
+        for (int i = 0; r == 0 && i < w->before->n; i++) {
+                const char *control = db_text(w->before, i, 0), *route = db_text(w->before, i, 1);
+                const char *key = ctx_printf(ctx, "%s %s", control, route);
+                int64_t generation;
+
+                if (key == NULL)
+                        return ctx->err.code;
+                if (json_object_get(w->kept, key) != NULL)
+                        continue;
+                r = raise(tx, control, "nginx", w->generations, &generation);
+                if (r == 0)
+                        r = db_run(tx, SQL_SPLIT_REMOVE, NULL, DB_TEXT(control), DB_TEXT(route));
+        }
+        return r;
+}
+
+int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in,
+                json_t **ret_generations)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL, *model = NULL;
+        _cleanup_(json_decref_p) json_t *generations = json_object(), *kept = json_object();
+        _cleanup_(db_rows_done) struct db_rows before = {0};
+        struct writing w = {.in = in, .before = &before, .generations = generations, .kept = kept};
+        const json_t *target, *route;
+        struct gate_document d;
+        size_t i, j;
+        int r = gate_document_get(ctx, tx, "Environment", in->environment, &d);
+
+        if (r == 0)
+                r = gate_document_json(ctx, &d, &environment);
+        if (r == 0)
+                r = rollout_model_document(ctx, tx, in->model, &model);
+        if (r == 0)
+                r = db_run(tx, SQL_SPLIT_OF_MODEL, &before, DB_TEXT(in->model),
+                           DB_TEXT(in->environment));
+        if (r < 0)
+                return r;
+        json_array_foreach (json_object_get(environment, "targets"), i, target)
+                json_array_foreach (json_object_get(model, "routes"), j, route) {
+                        if (in->n == 0 ||
+                            !names(json_object_get(route, "environments"), in->environment))
+                                continue;
+                        r = write_route(ctx, tx, &w, target, route);
+                        if (r < 0)
+                                return r;
+                }
+        r = remove_others(ctx, tx, &w);
+        if (r < 0)
+                return r;
+        *ret_generations = TAKE_PTR(generations);
+        return 0;
+}
+
+/* seen.weights: {CONTROL: {GENERATION: {"epoch","weight","step"}}}, so that counters of a
+ * generation find theirs. */
+static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, json_t *generations,
+                    int weight)
+{
+        json_t *weights = json_object_get(r->seen, "weights");
+        json_int_t epoch = json_integer_value(json_object_get(r->seen, "epoch")) + 1;
+        const char *control, *text;
+        json_t *generation;
+
+        if (weights == NULL) {
+                weights = json_object();
+                (void)json_object_set_new(r->seen, "weights", weights);
+        }
+        (void)json_object_set_new(r->seen, "epoch", json_integer(epoch));
+        json_object_foreach (generations, control, generation) {
+                json_t *of = json_object_get(weights, control);
+                char key[24];
+
+                if (of == NULL) {
+                        of = json_object();
+                        (void)json_object_set_new(weights, control, of);
+                }
+                (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(generation));
+                (void)json_object_set_new(of, key,
+                                          json_pack("{s:I, s:i, s:i}", "epoch", epoch, "weight",
+                                                    weight, "step", r->step));
+        }
+        text = rollout_text(ctx, r->seen);
+        if (text == NULL)
+                return ctx->err.code;
+        return db_run(tx, SQL_ROLLOUT_SEEN, NULL, DB_TEXT(r->id), DB_TEXT(text));
+}
+
+static int64_t error_limit(const struct rollout *r)
+{
+        int64_t requests =
+                json_integer_value(json_object_get(rollout_step(r, r->step), "requests"));
+
+        return requests / 2 > 50 ? requests / 2 : 50;
+}
+
+/* The share of requests to copy: what a mirror asks for, or a sample for comparison. */
+static int tap_of(const struct rollout *r)
+{
+        const json_t *step = rollout_step(r, r->step);
+        int mirror = (int)json_integer_value(json_object_get(step, "mirror"));
+
+        if (mirror > 0)
+                return mirror;
+        return step != NULL && json_array_size(json_object_get(r->plan, "checks")) > 0
+                       ? ROLLOUT_TAP_SAMPLE
+                       : 0;
+}
+
+int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int weight)
+{
+        _cleanup_(json_decref_p) json_t *generations = NULL;
+        struct split_in in = {
+                .environment = r->environment,
+                .model = r->model,
+                .ns = r->ns,
+                .name = r->name,
+                .salt = r->id,
+                .on_lost_control = json_string_value(json_object_get(r->plan, "on_lost_control")),
+                .tap = tap_of(r)};
+        int e;
+
+        if (r->from_version == 0 || rollout_is_back(r)) {
+                int64_t alone = weight > 0 ? r->version : r->from_version;
+
+                if (alone != 0)
+                        in.variants[in.n++] = (struct split_variant){
+                                .name = "stable", .version = alone, .weight = ROLLOUT_WHOLE};
+        } else {
+                in.variants[in.n++] = (struct split_variant){.name = "candidate",
+                                                             .version = r->version,
+                                                             .weight = weight,
+                                                             .leased = true,
+                                                             .error_limit = error_limit(r)};
+                in.variants[in.n++] = (struct split_variant){.name = "stable",
+                                                             .version = r->from_version,
+                                                             .weight = ROLLOUT_WHOLE - weight};
+        }
+        e = split_write(ctx, tx, &in, &generations);
+        return e < 0 ? e : remember(ctx, tx, r, generations, weight);
+}
+
+int split_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, int64_t version)
+{
+        _cleanup_(json_decref_p) json_t *generations = NULL;
+        struct split_in in = {.environment = r->environment,
+                              .model = r->model,
+                              .ns = r->ns,
+                              .name = r->name,
+                              .salt = r->id};
+
+        if (version != 0)
+                in.variants[in.n++] = (struct split_variant){
+                        .name = "stable", .version = version, .weight = ROLLOUT_WHOLE};
+        return split_write(ctx, tx, &in, &generations);
+}
