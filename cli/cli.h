@@ -133,4 +133,6 @@ extern const struct cli_command CMD_APPLY[];
 extern const struct cli_command CMD_INIT[];
 extern const struct cli_command CMD_PROMOTE[];
 extern const struct cli_command CMD_APPROVE[];
+extern const struct cli_command CMD_ROLLOUT[];
+extern const struct cli_command CMD_ENV[];
 extern const struct cli_command CMD_COMPLETION[];

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "cli.h"
+
+/* A rollout as people read it: where it is, its steps, what serves it, its checks. */
+void rollout_print(struct cli *cli, const json_t *j);
+/* Checks of a decision: statistic, estimate, interval against the limit, n, and the rule. */
+void rollout_print_decision(struct cli *cli, const json_t *decision);
+/* The steps of a plan; `expected` (lib/rollout/plan.h) beside them, or NULL. */
+void rollout_print_steps(struct cli *cli, const json_t *steps, const json_t *expected);
