@@ -69,6 +69,8 @@ class World:
             "name": "none",
             "promotion": "p999999",
             "change": "c999999",
+            "rollout": "r999999",
+            "environment": "none",
         }
 
     def state(self):

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rollouts over a real nginx with our module, with inference servers that can be told to fail."""
+import json
+import time
+
+import pytest
+
+from support.cli import invite
+from support.judged import fresh
+from support.rollouts import Case, Site
+from support.server import Directories, Server
+
+from .test_promotions import check, people_of
+from .test_registry import Model
+
+NS = "roll"
+FAST = {"strategy": "canary",
+        "steps": [{"weight": "20%", "requests": 50, "for": "1s"},
+                  {"weight": "50%", "requests": 50, "for": "1s"}, {"weight": "100%"}],
+        "checks": [{"id": "errors", "type": "error-rate", "margin": "5%"}]}
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    return tmp_path_factory.mktemp("serving")
+
+
+@pytest.fixture(scope="module")
+def server(roots):
+    directories = Directories()
+    one = Server(directories.new(), options=["--gateway", "127.0.0.1:0", "--serving-root", roots])
+    one.start()
+    yield one
+    assert check(one)["ok"] is True
+    one.stop()
+    directories.remove()
+
+
+@pytest.fixture(scope="module")
+def people(server, tmp_path_factory):
+    return people_of(server, tmp_path_factory.mktemp("rollers"), NS)
+
+
+@pytest.fixture(scope="module")
+def where(server, people, roots):
+    one = Site(server, people, roots)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def site(where, people):
+    """site(ROLLOUT): a model of this test's own."""
+    return lambda rollout=None: Case(where, Model(people["pat"].http, ns=NS),
+                                     rollout or {"strategy": "blue-green"})
+
+
+def test_blue_green(site, people):
+    one = site()
+    assert one.infer()[0] == 503
+    first, second = one.version(), one.version(2)
+    promotion = one.to_live(first)
+    status, headers, reply = one.infer()
+    assert status == 200 and reply["model_name"] == one.route
+    assert reply["model_version"] == str(first) and headers["X-Mlctl-Version"] == str(first)
+    assert headers["X-Mlctl-Variant"] == "stable"
+    with one.load() as load:
+        other = one.to_live(second)
+        time.sleep(0.5)
+    assert load.done > 50 and load.failed == []
+    assert one.infer()[2]["model_version"] == str(second)
+    assert one.promotion(promotion)["state"] == "replaced"
+    rollout = one.rollout(other)
+    assert rollout["state"] == "completed" and rollout["from"]["version"] == first
+    alias = one.model.http.ok("GET", f"{one.model.base}/aliases/{one.env}")
+    assert alias["version"] == second
+    drift = one.model.http.ok("GET", f"/api/v1/environments/{one.env}/drift")
+    assert drift["ok"] is True, drift
+
+
+def test_rollback_is_one_call(site, people):
+    one = site()
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    bad = one.to_live(second)
+    with one.load() as load:
+        back = people["olga"].http.post("/api/v1/rollbacks", json={
+            "environment": one.env, "model": one.model.name, "reason": "tests"})
+        assert back.status_code == 201, back.text
+        one.wait(back.json()["id"], "live")
+    assert load.failed == [] and one.infer()[2]["model_version"] == str(first)
+    assert one.promotion(bad)["state"] == "rolled_back"
+
+
+def test_canary_goes_on_by_what_is_counted(site):
+    one = site(FAST)
+    one.to_live(one.version())
+    second = one.version(2)
+    with one.load() as load:
+        promotion = one.promote(second)
+        seen = set()
+
+        def looks(r):
+            seen.add((r["step"], r["weight"]))
+            return r["state"] == "completed"
+        rollout = one.wait_rollout(promotion, looks, 90)
+    assert load.failed == []
+    assert {(0, 2000), (1, 5000)} <= seen
+    assert rollout["decision"]["checks"][0]["id"] == "errors"
+    assert one.promotion(promotion)["state"] == "live"
+
+
+def test_harm_takes_it_back(site):
+    one = site({**FAST, "steps": [{"weight": "50%", "requests": 5000, "for": "10m"},
+                                  {"weight": "100%"}]})
+    first, bad = one.version(), one.version(2)
+    one.to_live(first)
+    one.fail(bad, 0.5)
+    with one.load():
+        promotion = one.promote(bad)
+        one.wait(promotion, "rolled_back", seconds=60)
+        time.sleep(0.3)
+    rollout = one.rollout(promotion)
+    assert rollout["state"] == "rolled_back" and "errors" in rollout["outcome"]
+    assert {one.infer(f"u{n}")[2]["model_version"] for n in range(50)} == {str(first)}
+    explained = one.model.http.ok("GET", f"/api/v1/rollouts/{rollout['id']}/explain")
+    assert explained["decision"]["decision"] == "harm"
+
+
+def test_what_cannot_be_loaded_moves_nothing(site):
+    one = site()
+    first = one.version()
+    one.to_live(first)
+    broken = one.model.version(files={"model.onnx": b"broken", "model.yaml": b"format: onnx\n"})
+    with one.load() as load:
+        promotion = one.promote(broken["version"])
+        failed = one.wait(promotion, "failed", seconds=90)
+    assert load.failed == [] and one.infer()[2]["model_version"] == str(first)
+    assert "Protobuf" in one.rollout(promotion)["outcome"], failed
+
+
+def test_people_pause_resume_and_abort(site, people):
+    one = site({**FAST, "steps": [{"weight": "30%", "requests": 10, "for": "1s"},
+                                  {"weight": "100%"}]})
+    first = one.version()
+    one.to_live(first)
+    with one.load():
+        promotion = one.promote(one.version(3))
+        rollout = one.wait_rollout(promotion, lambda r: r["state"] == "running")["id"]
+        one.act(people["pat"], rollout, "pause", 403)
+        paused = one.act(people["olga"], rollout, "pause")
+        assert paused["paused"] is True
+        time.sleep(3)
+        assert one.rollout(promotion)["step"] == 0
+        one.act(people["olga"], rollout, "advance", 409)
+        one.act(people["olga"], rollout, "abort")
+        one.wait(promotion, "rolled_back")
+    assert {one.infer(f"u{n}")[2]["model_version"] for n in range(50)} == {str(first)}
+    one.act(people["olga"], rollout, "resume", 409)
+
+
+def test_the_line_is_stopped(site, people):
+    one = site()
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    body = {"environment": one.env, "stopped": True, "reason": "holidays"}
+    assert people["olga"].http.post("/api/v1/line", json=body).status_code == 403
+    assert one.admin.post("/api/v1/line", json=body).status_code == 403
+    home = people["olga"].home.parent / "chief"
+    chief = invite(one.site.server, home, fresh("chief"), ["operator"])
+    (line,) = chief.http.ok("POST", "/api/v1/line", json=body)["items"]
+    assert line["stopped"] is True and line["reason"] == "holidays"
+    promotion = one.promote(second)
+    one.wait(promotion, "scheduled")
+    time.sleep(1)
+    chief.http.ok("POST", "/api/v1/line", json={**body, "stopped": False})
+    one.wait(promotion, "live")
+
+
+def test_a_plan_before_anything_moves(site):
+    one = site(FAST)
+    first = one.version()
+    body = {"model": one.model.name, "version": str(first), "environment": one.env}
+    plan = one.model.http.ok("POST", "/api/v1/rollout-plans", json=body)
+    assert plan["plan"]["first"] is True and plan["routes"] == []
+    one.to_live(first)
+    second = one.version(2)
+    with one.load():
+        plan = one.model.http.ok("POST", "/api/v1/rollout-plans",
+                                 json={**body, "version": str(second)})
+    assert [s["weight"] for s in plan["plan"]["steps"]] == [2000, 5000, 10000]
+    (route,) = plan["routes"]
+    assert float(route["rate"]) > 10 and len(route["expected"]) == 3
+    assert route["expected"][0]["expected_ms"] >= 1000
+    assert one.model.http.post("/api/v1/rollout-plans",
+                               json={**body, "environment": "none"}).status_code == 404
+    assert one.model.http.post("/api/v1/rollout-plans",
+                               json={**body, "model": "none/none"}).status_code == 404
+
+
+def test_a_step_that_waits_for_a_person(site, people):
+    one = site({"strategy": "canary", "steps": [
+        {"weight": "30%", "requests": 10, "for": "1s", "wait": "person"}, {"weight": "100%"}]})
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    with one.load() as load:
+        promotion = one.promote(second)
+        waits = one.wait_rollout(
+            promotion, lambda r: (r["decision"] or {}).get("decision") == "wait")
+        assert waits["step"] == 0 and waits["weight"] == 3000
+        one.act(people["olga"], waits["id"], "retry", 409)
+        one.act(people["olga"], waits["id"], "pause")
+        one.act(people["olga"], waits["id"], "resume")
+        one.act(people["olga"], waits["id"], "advance")
+        one.wait(promotion, "live")
+    assert load.failed == []
+    listed = one.model.http.ok("GET", "/api/v1/rollouts", params={"model": one.model.name})
+    assert [r["state"] for r in listed["items"]] == ["completed", "completed"]
+    page = one.model.http.ok("GET", "/api/v1/rollouts",
+                             params={"model": one.model.name, "limit": 1})
+    rest = one.model.http.ok("GET", "/api/v1/rollouts", params={
+        "model": one.model.name, "limit": 1, "cursor": page["next"], "active": "false"})
+    assert page["items"] + rest["items"] == listed["items"]
+
+
+def test_a_load_is_tried_again(site, people):
+    one = site()
+    second = one.version(2)
+    for instance in one.instances:
+        instance.fault(r"POST .*/load", status=503, body={"error": "busy"})
+    promotion = one.promote(second)
+    preparing = one.wait_rollout(promotion, lambda r: any(s["problem"] for s in r["served"]))
+    assert preparing["state"] == "preparing" and "busy" in preparing["hold"]
+    for instance in one.instances:
+        instance.honest()
+    one.act(people["olga"], preparing["id"], "retry")
+    one.wait(promotion, "live")
+
+
+def test_events(site):
+    one = site()
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    promotion = one.promote(second)
+    states, current = [], None
+    with one.model.http.get("/api/v1/events", stream=True, timeout=30) as events:
+        assert events.headers["Content-Type"] == "text/event-stream"
+        for line in events.iter_lines(chunk_size=1, decode_unicode=True):
+            if line.startswith("event: "):
+                current = line[7:]
+            if line.startswith("data: ") and current == "rollout":
+                rollout = json.loads(line[6:])
+                if rollout["promotion"] == promotion:
+                    states.append(rollout["state"])
+            if states and states[-1] == "completed":
+                break
+    assert states[-1] == "completed"
+
+
+def test_a_mirror_is_asked_what_stable_is_asked(site):
+    one = site({"strategy": "canary",
+                "steps": [{"mirror": "100%", "requests": 60, "for": "1s"}, {"weight": "100%"}],
+                "checks": [{"id": "agree", "type": "shadow-agreement", "at_least": "90%"}]})
+    one.to_live(one.version())
+    with one.load() as load:
+        promotion = one.promote(one.version())
+        done = one.wait_rollout(promotion, lambda r: r["state"] == "completed", 90)
+    assert load.failed == [] and done["strategy"] == "canary"
+    explained = one.model.http.ok("GET", f"/api/v1/rollouts/{done['id']}/explain")
+    assert explained["decision"]["decision"] == "advance"
+
+
+def test_a_mirror_that_disagrees_is_taken_back(site):
+    one = site({"strategy": "canary",
+                "steps": [{"mirror": "100%", "requests": 5000, "for": "10m"}, {"weight": "100%"}],
+                "checks": [{"id": "agree", "type": "shadow-agreement", "at_least": "90%"}]})
+    first = one.version()
+    one.to_live(first)
+    with one.load() as load:
+        promotion = one.promote(one.version(7))
+        one.wait(promotion, "rolled_back", seconds=90)
+    assert load.failed == [] and set(load.versions) == {str(first)}
+    assert "agree" in one.rollout(promotion)["outcome"]
