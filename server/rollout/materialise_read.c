@@ -79,8 +79,10 @@ void mat_entries_tree(const struct mat_entries *e, struct mlc_digest *ret)
                 n = snprintf(rest, sizeof(rest), "%llu", (unsigned long long)e->items[i].size);
                 mlc_sha256_update(&h, rest, (size_t)n + 1);
                 mlc_sha256_update(&h, hex, 64);
-                mlc_sha256_update(&h, "\0x\n" + (e->items[i].executable ? 0 : 2),
-                                  e->items[i].executable ? 3 : 1);
+                if (e->items[i].executable)
+                        mlc_sha256_update(&h, "\0x\n", 3);
+                else
+                        mlc_sha256_update(&h, "\n", 1);
         }
         mlc_sha256_final(&h, ret);
 }
