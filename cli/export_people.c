@@ -136,7 +136,8 @@ static int check_binding(struct verifying *v, const char *name, const struct mlc
         if (member == NULL && strcmp(s->signer, base_of(name)) != 0)
                 member = "signer";
         if (member == NULL &&
-            !mlc_streq(s->meaning, mlc_statement_meaning(s->subject_kind, s->decision)))
+            !mlc_streq(s->meaning,
+                       mlc_statement_meaning(s->subject_kind, s->document, s->decision)))
                 member = "meaning";
         if (member == NULL)
                 return 0;

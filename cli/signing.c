@@ -117,7 +117,8 @@ int signing_make(struct cli *cli, struct mlc_statement *facts, const json_t *ser
         int r;
 
         mlc_str_init(&ret->text, MLC_STATEMENT_MAX);
-        facts->meaning = mlc_statement_meaning(facts->subject_kind, facts->decision);
+        facts->meaning =
+                mlc_statement_meaning(facts->subject_kind, facts->document, facts->decision);
         if (!mlc_streq(facts->meaning,
                        json_string_value(json_object_get(meanings, facts->decision))))
                 return differs(cli, "meaning");

@@ -36,21 +36,29 @@ static bool only_of(const char *s, const char *set, size_t min, size_t max)
 
 /* What one signs under, word for word. */
 static const struct {
-        const char *subject, *decision, *text;
+        const char *subject, *kind, *decision, *text; /* kind: of a change; "": every other */
 } MEANINGS[] = {
-        {"promotion", "approve",
+        {"promotion", "", "approve",
          "I have seen the evidence and approve that this version goes live in this environment"},
-        {"promotion", "reject",
+        {"promotion", "", "reject",
          "I have seen the evidence and reject that this version goes live in this environment"},
-        {"promotion", "rollback", "I bring this environment back to this version"},
-        {"change", "approve", "I approve that this document takes effect"},
-        {"change", "reject", "I reject that this document takes effect"},
+        {"promotion", "", "rollback", "I bring this environment back to this version"},
+        {"change", "Role/", "approve",
+         "I approve that this person gets this role, with the keys that are listed with it"},
+        {"change", "Role/", "reject", "I reject that this person gets this role"},
+        {"change", "Key/", "approve", "I approve that signatures with this key are this person's"},
+        {"change", "Key/", "reject", "I reject that signatures with this key are this person's"},
+        {"change", "", "approve", "I approve that this document takes effect"},
+        {"change", "", "reject", "I reject that this document takes effect"},
 };
 
-const char *mlc_statement_meaning(const char *subject_kind, const char *decision)
+const char *mlc_statement_meaning(const char *subject_kind, const char *document,
+                                  const char *decision)
 {
         for (size_t i = 0; i < ARRAY_LEN(MEANINGS); i++)
                 if (mlc_streq(MEANINGS[i].subject, subject_kind) &&
+                    strncmp(MEANINGS[i].kind, document != NULL ? document : "",
+                            strlen(MEANINGS[i].kind)) == 0 &&
                     mlc_streq(MEANINGS[i].decision, decision))
                         return MEANINGS[i].text;
         return NULL;

@@ -49,8 +49,10 @@ struct mlc_statement {
 };
 
 /* The meaning that goes with a decision about a subject, the same for whoever asks, signs or
- * checks; NULL for a decision that the subject does not know. */
-const char *mlc_statement_meaning(const char *subject_kind, const char *decision);
+ * checks: of a change by the kind that `document` begins with (Role/…, Key/…, other kinds are
+ * documents; not read for a promotion). NULL for a decision that the subject does not know. */
+const char *mlc_statement_meaning(const char *subject_kind, const char *document,
+                                  const char *decision);
 
 /* Validates as parsing does; MLC_E_INVALID with the member in err.field ("/nonce"). */
 int mlc_statement_build(const struct mlc_statement *s, struct mlc_str *ret,

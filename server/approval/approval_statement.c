@@ -55,7 +55,7 @@ int approval_template(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_st
         mlc_random_bytes(random, sizeof(random));
         mlc_hex_encode(random, sizeof(random), nonce);
         s.decision = expect->decision != NULL ? expect->decision : "approve";
-        s.meaning = mlc_statement_meaning(s.subject_kind, s.decision);
+        s.meaning = mlc_statement_meaning(s.subject_kind, s.document, s.decision);
         s.signer = ctx->principal->user;
         s.reason_commitment = NO_REASON;
         s.time = time;
@@ -72,7 +72,8 @@ int approval_template(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc_st
         (void)json_object_del(statement, "meaning");
         (void)json_object_del(statement, "reason_commitment");
         for (size_t i = 0; i < ARRAY_LEN(DECISIONS); i++) {
-                const char *meaning = mlc_statement_meaning(s.subject_kind, DECISIONS[i]);
+                const char *meaning =
+                        mlc_statement_meaning(s.subject_kind, s.document, DECISIONS[i]);
 
                 if (meaning != NULL && decision_fits(expect, DECISIONS[i]))
                         (void)json_object_set_new(meanings, DECISIONS[i], json_string(meaning));
@@ -126,7 +127,8 @@ static int check_members(struct mlc_ctx *ctx, struct db_tx *tx, const struct mlc
                 return bad_statement(ctx, "signer_name_commitment", "is not the signer's");
         if (!decision_fits(expect, s->decision))
                 return bad_statement(ctx, "decision", "does not fit what it is about");
-        if (!mlc_streq(s->meaning, mlc_statement_meaning(s->subject_kind, s->decision)))
+        if (!mlc_streq(s->meaning,
+                       mlc_statement_meaning(s->subject_kind, s->document, s->decision)))
                 return bad_statement(ctx, "meaning", "is not that of the decision");
         if (!mlc_streq(s->role, expect->role))
                 return bad_statement(ctx, "role", "is not the one that decides here");

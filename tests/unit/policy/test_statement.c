@@ -262,14 +262,28 @@ static void differences_are_named(void **state)
 
 static void meanings_go_with_decisions(void **state)
 {
+        static const char *const kinds[] = {"Environment/production", "Role/u7f3a/approver@fraud",
+                                            "Key/u7f3a/k1", NULL};
+
         (void)state;
-        assert_string_equal(mlc_statement_meaning("change", "approve"),
+        assert_string_equal(mlc_statement_meaning("change", kinds[0], "approve"),
                             "I approve that this document takes effect");
-        assert_non_null(mlc_statement_meaning("promotion", "approve"));
-        assert_non_null(mlc_statement_meaning("promotion", "rollback"));
-        assert_null(mlc_statement_meaning("change", "rollback"));
-        assert_null(mlc_statement_meaning("promotion", NULL));
-        assert_null(mlc_statement_meaning(NULL, "approve"));
+        for (size_t i = 0; kinds[i] != NULL; i++)
+                for (size_t k = 0; k <= i; k++) {
+                        const char *one = mlc_statement_meaning("change", kinds[i], "approve");
+                        const char *two = mlc_statement_meaning("change", kinds[k], "reject");
+
+                        assert_true(strlen(one) <= 300 && strlen(two) <= 300);
+                        assert_string_not_equal(one, two);
+                        if (i != k)
+                                assert_string_not_equal(
+                                        one, mlc_statement_meaning("change", kinds[k], "approve"));
+                }
+        assert_non_null(mlc_statement_meaning("promotion", NULL, "approve"));
+        assert_non_null(mlc_statement_meaning("promotion", NULL, "rollback"));
+        assert_null(mlc_statement_meaning("change", kinds[1], "rollback"));
+        assert_null(mlc_statement_meaning("promotion", NULL, NULL));
+        assert_null(mlc_statement_meaning(NULL, NULL, "approve"));
 }
 
 int main(void)
