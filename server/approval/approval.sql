@@ -90,6 +90,12 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9::int, $10, date_trunc('milliseconds',
 -- name: change_move
 update change_request set state = $2 where id = $1
 
+-- name: change_signers_hold
+-- Who signed and who is about to ($2) stay who they are until COMMIT: people come before documents.
+select u.id from app_user u
+where u.id = $2 or u.id in (select a.signer from approval a where a.subject_kind = 'change' and a.subject_id = $1)
+order by u.id for share
+
 -- name: change_lock
 select c.id, c.kind, c.name, c.before_digest, c.after_digest, c.yaml, c.normal, c.state, c.requested_by,
        approval_time(c.expires), c.expires <= now()

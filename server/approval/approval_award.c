@@ -157,8 +157,11 @@ int change_hold(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c)
 {
         _cleanup_(json_decref_p) json_t *document = NULL;
         struct auth_award a;
-        int r;
+        int r = db_run(tx, SQL_CHANGE_SIGNERS_HOLD, NULL, DB_TEXT(c->id),
+                       DB_TEXT(ctx->principal->user));
 
+        if (r < 0)
+                return r;
         if (!change_is_award(c))
                 return gate_documents_hold(ctx, tx, true);
         r = change_award(ctx, c, &document, &a);

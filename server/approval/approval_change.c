@@ -152,22 +152,27 @@ static struct approval_rules rules_of(const struct change *c, const json_t *rule
 struct tally {
         int need, have;
         bool satisfied;
+        bool hold; /* in: this decides, who counts goes on to until COMMIT */
         json_t *waiting; /* NULL: not asked for; appended to */
 };
 
 static int tally(struct mlc_ctx *ctx, struct db_tx *tx, const struct change *c, const json_t *rules,
                  struct tally *ret)
 {
-        struct tally t = {.satisfied = json_array_size(rules) > 0, .waiting = ret->waiting};
+        struct tally t = {.satisfied = json_array_size(rules) > 0,
+                          .hold = ret->hold,
+                          .waiting = ret->waiting};
         size_t i;
         const json_t *one;
 
         json_array_foreach (rules, i, one) {
-                const struct approval_rules in = rules_of(c, one);
+                struct approval_rules in = rules_of(c, one);
                 struct mlc_approval_count count = {0};
                 _cleanup_(json_decref_p) json_t *waiting = NULL;
-                int r = approval_count(ctx, tx, &in, &count);
+                int r;
 
+                in.hold = t.hold;
+                r = approval_count(ctx, tx, &in, &count);
                 if (r == 0 && t.waiting != NULL)
                         r = approval_waiting(ctx, tx, &in, &waiting);
                 if (r < 0)
@@ -376,7 +381,7 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct change c;
         struct mlc_statement expect;
         struct approval_signed s;
-        struct tally t = {0};
+        struct tally t = {.hold = true};
         const char *document;
         char id[24], leaf[65];
         int r = change_load(ctx, tx, d->id, false, &c);

@@ -257,6 +257,32 @@ def test_an_owner_whose_key_was_revoked_does_not_count(own_server, tmp_path):
     case.admin.ok("POST", f"/api/v1/changes/{change}/cancel", json={"reason": "not reachable"})
 
 
+def test_the_last_signature_races_the_revocation_of_the_first(guarded):
+    """Applied with both, or still waiting: never after the leaf that took one away."""
+    dana, first = guarded.dana, guarded.dana.key_file
+    for _ in range(6):
+        change = guarded.ask(guarded.person().id, "approver@v")
+        spare = dana.key(name=fresh("spare"))
+        guarded.sign(add_key(dana, spare, status=202)["pending"][0]["id"])
+        key = dana.http.ok("GET", "/api/v1/keys")[-1]["id"]
+        dana.key_file = spare
+        signing.approve(dana, change)
+        dana.key_file = first
+        body = signing.body(signing.evidence(guarded.eli, change), guarded.eli.key_file)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            signed = pool.submit(signing.post, guarded.eli, change, body)
+            gone = pool.submit(guarded.server.client(dana.token).delete, f"/api/v1/keys/{key}")
+            assert gone.result().ok, gone.result().text
+            assert signed.result().status_code == 201, signed.result().text
+        order = [leaf["action"] for leaf in log(guarded.server) if leaf["id"] in (change, key)
+                 and leaf["action"] in ("change.apply", "key.revoke")]
+        assert order in (["change.apply", "key.revoke"], ["key.revoke"]), order
+        applied = len(order) == 2
+        assert guarded.change(change)["state"] == ("applied" if applied else "pending")
+        if not applied:
+            guarded.admin.ok("POST", f"/api/v1/changes/{change}/cancel", json={"reason": "next"})
+
+
 @pytest.mark.parametrize("role, status", [
     ("approver@", 400), ("approver@UPPER", 400), ("owner@x", 400), ("approver@x/../y", 400),
     ("approver@" + "x" * 120, 400), ("approver", 202)])
