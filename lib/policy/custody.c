@@ -63,7 +63,7 @@ static void map_init(struct mlc_custody *c)
         struct mlc_map *maps[] = {&c->users,      &c->roles,    &c->keys,       &c->key_ids,
                                   &c->versions,   &c->digests,  &c->documents,  &c->promotions,
                                   &c->signatures, &c->subjects, &c->statements, &c->changed,
-                                  &c->changes};
+                                  &c->changes,    &c->aliases};
 
         for (size_t i = 0; i < ARRAY_LEN(maps); i++)
                 mlc_map_init(maps[i]);
@@ -139,6 +139,7 @@ void mlc_custody_free(struct mlc_custody **c)
         mlc_map_done(&d->subjects, NULL);
         mlc_map_done(&d->changed, NULL);
         mlc_map_done(&d->changes, NULL);
+        mlc_map_done(&d->aliases, NULL);
         mlc_arena_done(&d->arena);
         free(d);
 }
@@ -176,8 +177,13 @@ int mlc_custody_finish(const struct mlc_custody *c, uint64_t *ret_index, struct 
         for (size_t i = 0; i < c->n_envs; i++) {
                 const struct custody_env *e = &c->envs[i];
 
-                if (e->founded)
+                if (e->founded) {
+                        int r = custody_alias_end(c, e, ret_index, err);
+
+                        if (r < 0)
+                                return r;
                         continue;
+                }
                 *ret_index = e->other ? e->other_index : c->index + 1;
                 return e->other ? mlc_fail(err, MLC_E_VERIFY,
                                            "environment '%s' has other founding owners than the "

@@ -45,7 +45,8 @@ void mlc_custody_free(struct mlc_custody **c); /* for _cleanup_ */
 int mlc_custody_leaf(struct mlc_custody *c, uint64_t index, const struct mlc_leaf *leaf,
                      struct mlc_err *err) MLC_CHECK;
 /* After the last leaf. MLC_E_VERIFY when an environment has other founding owners (*ret_index: the
- * leaf that names them) or is not in the log at all (*ret_index: the number of leaves). */
+ * leaf that names them), is not in the log at all (*ret_index: the number of leaves), or has an
+ * alias that names what was never live there (*ret_index: the alias's leaf). */
 int mlc_custody_finish(const struct mlc_custody *c, uint64_t *ret_index,
                        struct mlc_err *err) MLC_CHECK;
 /* [{"name","protected"}] by name: every environment of the log; protected are those that were given

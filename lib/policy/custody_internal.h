@@ -103,6 +103,12 @@ struct custody_env {
         const char *last; /* "Policy/production of leaf 31": what was last not accepted */
 };
 
+struct custody_alias {
+        int64_t version;
+        const char *digest;
+        uint64_t index;
+};
+
 struct custody_change {
         bool used, dead;
         uint64_t since; /* leaf of the first signature that counted */
@@ -128,6 +134,7 @@ struct mlc_custody {
         struct mlc_map subjects; /* "promotion:p1" -> struct custody_signed */
         struct mlc_map changed; /* "Policy/production" -> struct custody_signed */
         struct mlc_map changes; /* change id -> struct custody_change */
+        struct mlc_map aliases; /* "ns/name:alias" -> struct custody_alias; those that stand */
 };
 
 void *custody_alloc(struct mlc_custody *c, size_t size);
@@ -193,6 +200,9 @@ int custody_promotion_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, s
 int custody_live_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, struct mlc_err *err);
 int custody_alias_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, struct mlc_err *err);
 void custody_live_founded(struct mlc_custody *c, const struct custody_env *e);
+/* After the last leaf: the environment's alias must not stand on what was never live there. */
+int custody_alias_end(const struct mlc_custody *c, const struct custody_env *e, uint64_t *ret_index,
+                      struct mlc_err *err);
 /* What is live of the model, or NULL. */
 struct custody_live *custody_live(const struct custody_env *e, const char *model);
 

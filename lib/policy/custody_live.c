@@ -258,6 +258,56 @@ int custody_live_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, struct
 
 /* --- aliases --- */
 
+static void alias_keep(struct mlc_custody *c, const struct mlc_leaf *leaf)
+{
+        struct custody_alias *a;
+
+        if (leaf->state == NULL) {
+                (void)mlc_map_remove(&c->aliases, leaf->id);
+                return;
+        }
+        a = custody_alloc(c, sizeof(*a));
+        a->version = number_of(leaf->state, "version");
+        a->digest = custody_text(c, custody_member(leaf->state, "digest"));
+        a->index = c->index;
+        (void)mlc_map_set(&c->aliases, leaf->id, a);
+}
+
+static bool was_live(const struct custody_env *e, const char *model, const struct custody_alias *a)
+{
+        for (const struct custody_live *l = mlc_map_get(&e->live, model); l != NULL; l = l->before)
+                if (l->version == a->version && mlc_streq(l->digest, a->digest))
+                        return true;
+        return false;
+}
+
+int custody_alias_end(const struct mlc_custody *c, const struct custody_env *e, uint64_t *ret_index,
+                      struct mlc_err *err)
+{
+        const char *name = json_string_value(json_object_get(custody_environment(e), "alias"));
+        const char *id;
+        size_t pos = 0;
+        void *value;
+
+        while (name != NULL && mlc_map_next(&c->aliases, &pos, &id, &value)) {
+                const struct custody_alias *a = value;
+                const char *colon = strrchr(id, ':');
+                char model[MLC_LEAF_ID_MAX + 1];
+
+                if (colon == NULL || !mlc_streq(colon + 1, name))
+                        continue;
+                (void)snprintf(model, sizeof(model), "%.*s", (int)(colon - id), id);
+                if (was_live(e, model, a))
+                        continue;
+                *ret_index = a->index;
+                return mlc_fail(err, MLC_E_VERIFY,
+                                "alias '%s' is that of '%s', and stands on what was never live "
+                                "there",
+                                id, e->name);
+        }
+        return 0;
+}
+
 static bool agrees(const struct custody_live *live, const json_t *state)
 {
         if (live == NULL || state == NULL)
@@ -273,6 +323,7 @@ int custody_alias_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, struc
 
         if (colon == NULL)
                 return mlc_fail(err, MLC_E_VERIFY, "'%s' is no alias", leaf->id);
+        alias_keep(c, leaf);
         (void)snprintf(model, sizeof(model), "%.*s", (int)(colon - leaf->id), leaf->id);
         (void)snprintf(id, sizeof(id), "%s:%s", custody_member(leaf->state, "model"),
                        custody_member(leaf->state, "alias"));

@@ -98,6 +98,11 @@ int gate_protection_of_subject(struct mlc_ctx *ctx, struct db_tx *tx, const char
 /* The environment whose promotions move this alias, NULL when it is free. */
 int gate_alias_environment(struct mlc_ctx *ctx, struct db_tx *tx, const char *alias,
                            const char **ret) MLC_CHECK;
+/* MLC_E_CONFLICT, field "/alias", while an alias of this name stands anywhere but on what is live
+ * in the environment, or in another one that has the alias and gives it up in the same transaction:
+ * it would name what was never promoted there. */
+int gate_alias_claim(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
+                     const char *alias) MLC_CHECK;
 
 /* --- people --- */
 

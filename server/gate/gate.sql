@@ -92,6 +92,17 @@ select e.name from document e
 join document_version ev on ev.kind = e.kind and ev.name = e.name and ev.number = e.number
 where e.kind = 'Environment' and ev.normal::json ->> 'alias' = $1 order by e.name limit 1
 
+-- name: aliases_astray
+-- Aliases of the name $1 that do not name what is live in the environment $2, nor in one that gives the name up for it.
+select m.ns, m.ns || '/' || m.name || ':' || a.alias from alias a join model m on m.id = a.model_id
+where a.alias = $1 and not exists (
+  select from environment_live l
+  join document d on d.kind = 'Environment' and d.name = l.environment
+  join document_version e on e.kind = d.kind and e.name = d.name and e.number = d.number
+  where l.model = m.ns || '/' || m.name and l.version = a.number
+    and (l.environment = $2 or e.normal::json ->> 'alias' = $1))
+order by 2 limit 1000
+
 -- name: models_with_route
 -- Other models whose documents have a route of this name.
 select d.name from document d join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number

@@ -250,6 +250,17 @@ static int check_exclusive(struct mlc_ctx *ctx, const struct cross *c)
         return 0;
 }
 
+/* Asked again under the lock when it takes effect; here also for who only wants to know. */
+static int check_alias(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
+{
+        const char *alias = str(c->item->doc, "alias"), *environment = NULL;
+        int r = alias != NULL ? gate_alias_environment(ctx, tx, alias, &environment) : 0;
+
+        if (r < 0 || alias == NULL || mlc_streq(environment, c->item->name))
+                return r;
+        return gate_alias_claim(ctx, tx, c->item->name, alias);
+}
+
 static int check_environment(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
 {
         const json_t *doc = c->item->doc, *after;
@@ -263,7 +274,9 @@ static int check_environment(struct mlc_ctx *ctx, struct db_tx *tx, const struct
                 r = need_groups(ctx, tx, c, json_object_get(doc, "owners"));
         if (r == 0)
                 r = check_owners(ctx, tx, c, doc);
-        return r < 0 ? r : check_exclusive(ctx, c);
+        if (r == 0)
+                r = check_exclusive(ctx, c);
+        return r < 0 ? r : check_alias(ctx, tx, c);
 }
 
 /* --- groups, policies, models --- */

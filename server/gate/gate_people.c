@@ -529,3 +529,25 @@ int gate_alias_environment(struct mlc_ctx *ctx, struct db_tx *tx, const char *al
         *ret = rows.n > 0 ? db_text_dup(ctx, &rows, 0, 0) : NULL;
         return rows.n > 0 && *ret == NULL ? ctx->err.code : 0;
 }
+
+int gate_alias_claim(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
+                     const char *alias)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const char *shown = NULL;
+        char more[32] = "";
+        int r = db_run(tx, SQL_ALIASES_ASTRAY, &rows, DB_TEXT(alias), DB_TEXT(environment));
+
+        if (r < 0 || rows.n == 0)
+                return r;
+        for (int i = 0; i < rows.n && shown == NULL; i++)
+                if (ctx->principal == NULL || auth_may_read(ctx->principal, db_text(&rows, i, 0)))
+                        shown = db_text(&rows, i, 1);
+        if (rows.n > 1)
+                (void)snprintf(more, sizeof(more), " (and %d more)", rows.n - 1);
+        return ctx_fail_field(ctx, MLC_E_CONFLICT, "/alias",
+                              "alias '%s'%s stands on what was not promoted to '%s': only its "
+                              "promotions may move it; remove it (mlctl alias remove), or name "
+                              "another alias here",
+                              shown != NULL ? shown : alias, more, environment);
+}

@@ -352,6 +352,14 @@ join document_version e on e.kind = d.kind and e.name = d.name and e.number = d.
 join model m on m.ns || '/' || m.name = l.model
 left join alias a on a.model_id = m.id and a.alias = e.normal::json ->> 'alias'
 where e.normal::json ->> 'alias' is not null and a.number is distinct from l.version
+union all
+select 'alias ' || m.ns || '/' || m.name || ':' || a.alias || ' names version ' || a.number ||
+       ', but nothing is live in ' || d.name
+from document d
+join document_version e on e.kind = d.kind and e.name = d.name and e.number = d.number
+join alias a on a.alias = e.normal::json ->> 'alias' join model m on m.id = a.model_id
+where d.kind = 'Environment' and not exists (select from environment_live l
+  where l.environment = d.name and l.model = m.ns || '/' || m.name)
 
 -- name: check_promotion_leaves
 -- Verdicts must have the leaf that they name.

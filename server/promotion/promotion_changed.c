@@ -6,34 +6,37 @@
 
 struct rename {
         const char *environment, *before, *now; /* aliases; NULL for none */
-        bool drop; /* nothing else has the one before */
+        const char *heir; /* environment that has the one before now, or NULL */
 };
 
 static int rename_one(struct mlc_ctx *ctx, struct db_tx *tx, const struct rename *n,
                       const char *model, int64_t version)
 {
+        struct gate_live live = {0};
         struct mlc_ref m = {0};
         int r = promotion_model(ctx, "/model", model, &m);
 
-        if (r == 0)
+        if (r == 0 && n->now != NULL)
                 r = registry_alias_move(ctx, tx, m.ns, m.model, n->now, version);
-        if (r == 0 && n->drop)
+        if (r == 0 && n->heir != NULL)
+                r = promotion_live(ctx, tx, n->heir, model, &live);
+        if (r == 0 && n->before != NULL && live.number == 0 && (n->now != NULL || n->heir != NULL))
                 r = registry_alias_drop(ctx, tx, m.ns, m.model, n->before);
         return r < 0 ? mlc_wrap(&ctx->err, "'%s' is live in '%s', and its alias moves with it",
                                 model, n->environment)
                      : 0;
 }
 
-/* The alias of an environment is another one: it names what is live from the same COMMIT on. */
+/* The alias of an environment is another one: it names what is live from the same COMMIT on. The
+ * one before goes, unless what is live in an environment that takes it over has it; without another
+ * one it stays, and is free. */
 static int rename_alias(struct mlc_ctx *ctx, struct db_tx *tx, struct rename *n)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        const char *other = NULL;
-        int r = 0;
+        int r = n->now != NULL ? gate_alias_claim(ctx, tx, n->environment, n->now) : 0;
 
-        if (n->before != NULL)
-                r = gate_alias_environment(ctx, tx, n->before, &other);
-        n->drop = n->before != NULL && other == NULL;
+        if (r == 0 && n->before != NULL)
+                r = gate_alias_environment(ctx, tx, n->before, &n->heir);
         if (r == 0)
                 r = db_run(tx, SQL_PROMOTION_LIVE_OF, &rows, DB_TEXT(n->environment));
         for (int i = 0; r == 0 && i < rows.n; i++)
@@ -60,7 +63,7 @@ static int environment_changed(struct mlc_ctx *ctx, struct db_tx *tx, const char
         n.now = json_string_value(json_object_get(doc, "alias"));
         if (rows.n > 0 && db_text(&rows, 0, 0)[0] != '\0')
                 n.before = db_text(&rows, 0, 0);
-        if (n.now != NULL && !mlc_streq(n.now, n.before))
+        if (!mlc_streq(n.now, n.before))
                 r = rename_alias(ctx, tx, &n);
         return r < 0 ? r : db_run(tx, SQL_PROMOTION_STALE_ENVIRONMENT, NULL, DB_TEXT(name));
 }

@@ -298,8 +298,10 @@ int promotion_environment(struct mlc_ctx *ctx, struct db_tx *tx, const char *nam
 int promotion_alias_free(struct mlc_ctx *ctx, struct db_tx *tx, const char *alias)
 {
         const char *environment = NULL;
-        int r = gate_alias_environment(ctx, tx, alias, &environment);
+        int r = db_run0(tx, SQL_PROMOTION_NEWS_SHARE, NULL);
 
+        if (r == 0)
+                r = gate_alias_environment(ctx, tx, alias, &environment);
         if (r < 0)
                 return r;
         if (environment != NULL)

@@ -340,6 +340,8 @@ int registry_version_create(struct mlc_ctx *ctx, const struct registry_name *nam
                         return r;
         }
         r = db_tx_begin(ctx, &tx);
+        if (r == 0 && in->alias != NULL)
+                r = promotion_alias_free(ctx, &tx, in->alias);
         if (r < 0)
                 return r;
         r = link_manifest(ctx, &tx, in, &draft);
@@ -349,9 +351,6 @@ int registry_version_create(struct mlc_ctx *ctx, const struct registry_name *nam
         if (r < 0)
                 return r;
         if (in->alias != NULL) {
-                r = promotion_alias_free(ctx, &tx, in->alias);
-                if (r < 0)
-                        return r;
                 r = registry_alias_set_tx(
                         ctx, &tx,
                         &(struct registry_alias_in){name, in->alias, out.number, REGISTRY_IF_ANY},

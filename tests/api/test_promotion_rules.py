@@ -9,6 +9,7 @@ import pytest
 
 from support import oci, signing
 from support.cli import invite
+from support.guarded import person_with_key
 from support.judged import apply, environment, evaluate, evaluation, fresh, log, metric, policy
 from support.process import wait_until
 from support.transitions import Reading
@@ -94,6 +95,63 @@ def test_two_environments_swap_their_aliases(server, people):
     one.alias, two.alias = two.alias, one.alias
     assert one.live() == (first, first) and two.live() == (second, second)
     assert check(server)["ok"] is True
+
+
+def test_swapped_aliases_leave_nothing_behind(server, people):
+    """A third model is live in one of the two only."""
+    one, two = Case(server, people, approvals="[]"), Case(server, people, approvals="[]")
+    version = two.version()
+    two.to_live(version)
+    for first, second in ((one, two), (two, one)):  # in either order
+        apply(one.admin, environment(first.env, f"policy: {first.env}\nalias: {second.alias}\n")
+              + "---\n" + environment(second.env, f"policy: {second.env}\nalias: {first.alias}\n"))
+        one.alias, two.alias = two.alias, one.alias
+        assert two.live() == (version, version) and alias_of(two, one.alias) is None
+        assert check(server)["ok"] is True
+    apply(one.admin, environment(one.env, f"policy: {one.env}\nalias: {two.alias}\n") + "---\n"
+          + environment(two.env, f"policy: {two.env}\n"))
+    assert alias_of(two, two.alias) is None, "it belongs to an environment where nothing is live"
+    assert check(server)["ok"] is True
+
+
+def test_an_alias_that_stands_elsewhere_is_not_taken(free):
+    """Who pulls by it would get what was never promoted."""
+    taken, version = fresh("taken"), free.version()
+    assert free.model.alias(taken, version).ok
+    doc = environment(free.env, f"policy: {free.env}\nalias: {taken}\n")
+    for query in ({}, {"dry_run": "true"}):
+        problem = apply(free.admin, doc, status=409, **query)
+        assert f"'{free.model.name}:{taken}'" in problem["detail"], problem
+        assert "mlctl alias remove" in problem["detail"]
+        assert problem["errors"][0]["pointer"].endswith("/alias"), problem
+    free.to_live(version)
+    apply(free.admin, doc)  # what it names is what is live there
+    free.alias = taken
+    assert free.live() == (version, version)
+    other = free.version(0.96)
+    assert free.model.alias(taken, other, match=version).status_code == 403
+    assert check(free.server)["ok"] is True
+
+
+def test_an_alias_is_set_while_an_environment_takes_it(free):
+    """One of the two is refused."""
+    version = free.version()
+    for _ in range(15):
+        name, barrier = fresh("race"), threading.Barrier(2)
+
+        def take(name=name, barrier=barrier):
+            doc = environment(free.env, f"policy: {free.env}\nalias: {name}\n")
+            barrier.wait()
+            return free.admin.post("/api/v1/documents", data=doc.encode(),
+                                   headers={"Content-Type": "text/yaml"}).status_code
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            applied = pool.submit(take)
+            barrier.wait()
+            was_set = free.model.alias(name, version).status_code
+        got = (applied.result(), was_set)
+        assert got in ((200, 403), (409, 201)), got
+    assert check(free.server)["ok"] is True
 
 
 def test_an_alias_cannot_move_to_what_is_withdrawn(free):
@@ -305,6 +363,31 @@ def test_one_person_a_hundred_times(server, people):
     signing.approve(people["eli"], promotion)
     case.wait(promotion, "live")
     wrong = Reading(lambda env: 2 if env == case.env else 0).read(log(server)).wrong
+    assert wrong == []
+
+
+def test_a_hundred_people_at_once(server, people, tmp_path):
+    """Eighty are asked for, each counts for one rule, and whoever comes later is told so."""
+    case = Case(server, people, approvals=str([
+        {"name": f"r{i}", "from": ["role:approver"], "count": 20} for i in range(4)]))
+    promotion = case.promote(case.version())["id"]
+
+    def one_of_them(i):
+        person = person_with_key(server, tmp_path / str(i), [f"approver@{NS}"])
+        return person, signing.body(signing.evidence(person, promotion), person.key_file)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        bodies = list(pool.map(one_of_them, range(100)))
+    started = time.monotonic()
+    got = [r.status_code for r in post_all(server, promotion, bodies, 50)]
+    took = time.monotonic() - started
+    assert got.count(201) == 80 and got.count(409) == 20, got
+    done = case.wait(promotion, "live")
+    assert took < 30, f"{took:.1f} s"
+    signers = [a["signer"]["id"] for a in done["approvals"]]
+    accepted = {bodies[i][0].id for i, status in enumerate(got) if status == 201}
+    assert len(signers) == 80 and set(signers) == accepted
+    wrong = Reading(lambda env: 80 if env == case.env else 0).read(log(server)).wrong
     assert wrong == []
 
 

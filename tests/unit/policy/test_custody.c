@@ -353,6 +353,30 @@ static void the_alias_follows(void **state)
         world_free(w);
 }
 
+/* It was set by hand before the environment took its name. */
+static void an_alias_that_was_there(void **state)
+{
+        (void)state;
+        for (int removed = 0; removed < 2; removed++) {
+                struct world *w = world_empty();
+                uint64_t index = 0, at = w->index;
+
+                fine(w, alias(w, 1));
+                fine(w, apply(w, policy("production", "role:approver", 2)));
+                fine(w, apply(w, environment("production", OWNERS, 2)));
+                fine(w, protect(w, "de", 2));
+                if (removed != 0) {
+                        fine(w, leaf(w, "alias.delete", "fraud/scorer:champion", NULL, NULL));
+                } else {
+                        wrong(w, mlc_custody_finish(w->c, &index, &w->err), "was never live there");
+                        assert_int_equal(index, at);
+                        goes_live(w, "p1", 1, NULL, 0);
+                }
+                world_ends(w);
+                world_free(w);
+        }
+}
+
 /* --- rollback --- */
 
 static void the_usual_way_back(void **state)
@@ -464,6 +488,7 @@ int main(void)
                 cmocka_unit_test(a_promotion_stays_what_it_is),
                 cmocka_unit_test(versions_stay_what_they_are),
                 cmocka_unit_test(the_alias_follows),
+                cmocka_unit_test(an_alias_that_was_there),
                 cmocka_unit_test(the_usual_way_back),
                 cmocka_unit_test(other_ways_back),
                 cmocka_unit_test(ends_are_final),
