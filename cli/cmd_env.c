@@ -11,7 +11,7 @@
 static void print_list(struct cli *cli, const json_t *j)
 {
         static const struct out_column columns[] = {
-                {"ENVIRONMENT", "name", OUT_TEXT},
+                {"ENVIRONMENT", "environment", OUT_TEXT},
                 {"PROTECTED", "protected", OUT_TEXT},
                 {"MODEL", "model", OUT_TEXT},
                 {"LIVE", "version", OUT_TEXT},
@@ -29,7 +29,8 @@ static void print_list(struct cli *cli, const json_t *j)
                 json_array_foreach (json_object_get(environment, "live"), k, live) {
                         json_t *row = json_copy((json_t *)(uintptr_t)live);
 
-                        (void)json_object_set(row, "name", json_object_get(environment, "name"));
+                        (void)json_object_set(row, "environment",
+                                              json_object_get(environment, "environment"));
                         (void)json_object_set(row, "protected",
                                               json_object_get(environment, "protected"));
                         (void)json_array_append_new(rows, row);
