@@ -9,8 +9,10 @@ import pytest
 
 from support import signing
 from support.guarded import Guarded, add_key, prove
-from support.judged import fresh, log
+from support.judged import apply, fresh, log
 from support.server import build_directory
+
+from .test_registry import Model
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +257,21 @@ def test_an_owner_whose_key_was_revoked_does_not_count(own_server, tmp_path):
     shown = case.change(change)
     assert shown["have"] == 1
     case.admin.ok("POST", f"/api/v1/changes/{change}/cancel", json={"reason": "not reachable"})
+
+
+def test_an_alias_that_came_before_the_last_signature(guarded):
+    name, pat = fresh("alias"), guarded.person(["contributor@w"])
+    model = Model(pat.http, ns="w")
+    model.version()
+    (item,) = apply(guarded.admin, guarded.text(2) + f"alias: {name}\n")["pending"]
+    signing.approve(guarded.dana, item["id"])
+    assert model.alias(name, 1).status_code == 201, "nobody has it yet"
+    refused = signing.approve(guarded.eli, item["id"], status=409)
+    assert "was not promoted" in refused["detail"], refused
+    assert guarded.change(item["id"])["state"] == "pending"
+    assert pat.http.delete(f"{model.base}/aliases/{name}").status_code == 204
+    assert signing.approve(guarded.eli, item["id"])["state"] == "applied"
+    assert model.alias(name, 1).status_code == 403
 
 
 def test_the_last_signature_races_the_revocation_of_the_first(guarded):
