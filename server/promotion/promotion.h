@@ -34,6 +34,10 @@ int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id) 
 int promotion_rollout_ended(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
                             const char *state, const char *why) MLC_CHECK;
 
+/* Whether the environment's windows keep everything out now; deny wins. Rollbacks do not ask. */
+int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *environment,
+                            bool *ret) MLC_CHECK;
+
 /* Namespaces that the caller reads, as a literal of text[]; NULL: all. */
 int promotion_readable(struct mlc_ctx *ctx, const char **ret) MLC_CHECK;
 

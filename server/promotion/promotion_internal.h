@@ -149,9 +149,6 @@ int promotion_step(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* --- windows (promotion_window.c) --- */
 
-/* Whether the environment's windows keep everything out now; deny wins. Rollbacks do not ask. */
-int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *environment,
-                            bool *ret) MLC_CHECK;
 /* MLC_E_INVALID with the pointer: a zone that does not exist, a window of more than 366 days. */
 int promotion_window_check(struct mlc_ctx *ctx, struct db_tx *tx,
                            const json_t *environment) MLC_CHECK;

@@ -387,15 +387,31 @@ static int stop_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                         .action = "rollout.pause", .step = -1, .paused = 1, .hold = why});
 }
 
+/* Why a step that could go on does not, by what people have set; NULL: it may. */
+static int barred(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, const char **ret)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL;
+        struct gate_document d;
+        bool stopped = false, closed = false;
+        int e = rollout_stopped(tx, r->environment, &stopped);
+
+        if (e == 0)
+                e = gate_document_get(ctx, tx, "Environment", r->environment, &d);
+        if (e == 0)
+                e = gate_document_json(ctx, &d, &environment);
+        if (e == 0)
+                e = promotion_window_closed(ctx, tx, environment, &closed);
+        *ret = stopped ? "the line is stopped" : closed ? "its windows are closed" : NULL;
+        return e;
+}
+
 static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const json_t *decision,
                   bool *ret_changed)
 {
         const char *d = text_of(decision, "decision");
-        bool stopped = false;
-        int e = rollout_stopped(tx, r->environment, &stopped);
+        const char *why = NULL;
+        int e;
 
-        if (e < 0)
-                return e;
         if (mlc_streq(d, "harm") ||
             (!r->paused && (mlc_streq(d, "deadline") || mlc_streq(d, "silence")))) {
                 *ret_changed = true;
@@ -403,10 +419,13 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, cons
         }
         if (r->paused)
                 return 0;
-        if (stopped)
-                return hold(ctx, tx, r, "the line is stopped");
         if (!mlc_streq(d, "advance"))
                 return hold(ctx, tx, r, text_of(decision, "reason"));
+        e = rollout_is_back(r) ? 0 : barred(ctx, tx, r, &why);
+        if (e < 0)
+                return e;
+        if (why != NULL)
+                return hold(ctx, tx, r, why);
         *ret_changed = true;
         return advance(ctx, tx, r, decision);
 }

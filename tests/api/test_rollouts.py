@@ -281,3 +281,21 @@ def test_a_mirror_that_disagrees_is_taken_back(site):
         one.wait(promotion, "rolled_back", seconds=90)
     assert load.failed == [] and set(load.versions) == {str(first)}
     assert "agree" in one.rollout(promotion)["outcome"]
+
+
+def test_closed_windows_hold_a_step(where, site):
+    one = site({**FAST, "steps": [{"weight": "30%", "requests": 20, "for": "1s"},
+                                  {"weight": "100%"}]})
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    with one.load() as load:
+        promotion = one.promote(second)
+        one.wait_rollout(promotion, lambda r: r["state"] == "running")
+        where.apply("windows: {deny: [{from: 2020-01-01, to: 2100-01-01}]}\n")
+        try:
+            held = one.wait_rollout(promotion, lambda r: r["hold"] == "its windows are closed")
+            assert held["weight"] == 3000
+        finally:
+            where.apply()
+        one.wait(promotion, "live")
+    assert load.failed == []
