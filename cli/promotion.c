@@ -162,6 +162,7 @@ void promotion_print(struct cli *cli, const json_t *j)
                 {"reason", "reason", OUT_TEXT},
                 {"created", "created", OUT_TIME},
                 {"expires", "expires", OUT_TIME},
+                {"rollout", "rollout", OUT_TEXT},
                 {"rollback of", "rollback_of", OUT_TEXT},
                 {"superseded", "superseded_by", OUT_TEXT},
                 {"live since", "live_since", OUT_TIME},
