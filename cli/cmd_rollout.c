@@ -156,12 +156,33 @@ static bool ended(const json_t *j)
 
 static void print_watched(struct cli *cli, const json_t *j)
 {
-        if (cli->color)
-                (void)printf("\033[H\033[2J");
+        (void)printf("\033[H\033[2J");
         rollout_print(cli, j);
-        if (!cli->color)
-                (void)printf("\n");
-        (void)fflush(stdout);
+}
+
+static void print_line(struct cli *cli, const json_t *j)
+{
+        char line[ROLLOUT_LINE_MAX];
+
+        (void)cli;
+        rollout_line(j, line);
+        out_text(line);
+        (void)printf("\n");
+}
+
+/* On a terminal the whole screen anew, elsewhere a line for each step and each reason to wait. */
+static void show_watched(struct cli *cli, const json_t *j, char last[ROLLOUT_LINE_MAX])
+{
+        char line[ROLLOUT_LINE_MAX];
+
+        if (cli->output != CLI_TABLE || cli->color) {
+                out_line(cli, j, print_watched);
+                return;
+        }
+        rollout_line(j, line);
+        if (strcmp(line, last) != 0)
+                out_line(cli, j, print_line);
+        memcpy(last, line, sizeof(line));
 }
 
 /* The rollout once it is another than `etag` says, or NULL when time passed without a change. */
@@ -188,7 +209,7 @@ static int next(struct cli *cli, const char *path, char etag[80], json_t **ret)
 static int run_watch(struct cli *cli)
 {
         _cleanup_(mlc_str_done) struct mlc_str path;
-        char etag[80] = "";
+        char etag[80] = "", last[ROLLOUT_LINE_MAX] = "";
         int r;
 
         rollout_path(&path, cli->args[0], "");
@@ -205,7 +226,7 @@ static int run_watch(struct cli *cli)
                 }
                 if (j == NULL)
                         continue;
-                out_line(cli, j, print_watched);
+                show_watched(cli, j, last);
                 if (ended(j)) {
                         cli->exit = strcmp(text_of(j, "state"), "completed") == 0 ? 0 : 1;
                         return 0;

@@ -195,3 +195,26 @@ void rollout_print(struct cli *cli, const json_t *j)
                 rollout_print_decision(cli, json_object_get(j, "decision"));
         }
 }
+
+void rollout_line(const json_t *j, char ret[ROLLOUT_LINE_MAX])
+{
+        const json_t *steps = json_object_get(j, "steps");
+        const json_t *step = json_array_get(steps, (size_t)int_of(j, "step"));
+        bool mirror = strcmp(text_of(step, "kind"), "mirror") == 0;
+        const char *state = text_of(j, "state");
+        const char *why =
+                text_of(j, json_is_string(json_object_get(j, "outcome")) ? "outcome" : "hold");
+        char where[64] = "";
+
+        if (strcmp(state, "running") == 0)
+                (void)snprintf(where, sizeof(where),
+                               "step %" JSON_INTEGER_FORMAT " of %zu, %s %g %%",
+                               int_of(j, "step") + 1, json_array_size(steps),
+                               mirror ? "copies of" : "answers",
+                               (double)int_of(step, mirror ? "mirror" : "weight") / 100);
+        (void)snprintf(ret, ROLLOUT_LINE_MAX, "%-11s  %-28s  %s%s",
+                       json_is_true(json_object_get(j, "paused")) ? "paused" : state, where,
+                       why[0] != '\0' && strcmp(state, "running") == 0 ? "waits: " : "", why);
+        for (size_t n = strlen(ret); n > 0 && ret[n - 1] == ' ';)
+                ret[--n] = '\0';
+}

@@ -9,3 +9,6 @@ void rollout_print(struct cli *cli, const json_t *j);
 void rollout_print_decision(struct cli *cli, const json_t *decision);
 /* The steps of a plan; `expected` (lib/rollout/plan.h) beside them, or NULL. */
 void rollout_print_steps(struct cli *cli, const json_t *steps, const json_t *expected);
+/* Where it is, in one line: state, step, weight, and what it waits for or how it ended. */
+#define ROLLOUT_LINE_MAX 512
+void rollout_line(const json_t *j, char ret[ROLLOUT_LINE_MAX]);
