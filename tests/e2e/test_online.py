@@ -60,7 +60,8 @@ class Online:
     """The environment, the model, and what people do with them."""
 
     def __init__(self, server, people, directory, instances):
-        self.server, self.http, self.directory = server, people["pat"].http, directory
+        self.server, self.pat, self.directory = server, people["pat"], directory
+        self.http = self.pat.http
         self.admin = server.client(server.admin_token)
         self.model = Model(self.http, name=f"{NS}/scorer")
         where = ", ".join(f"{{url: '{i.url}', repository: {{dir: '{i.repository}'}}}}"
@@ -157,6 +158,13 @@ def test_versions_take_over_real_traffic_and_a_broken_one_is_taken_back(site):
         assert explained["decision"]["decision"] == "harm"
         verdicts = {c["id"]: c["verdict"] for c in explained["decision"]["checks"]}
         assert "harm" in (verdicts["slow"], verdicts["outputs"])
+        watched = site.pat.run("rollout", "watch", worse["id"], status=1).stdout
+        assert watched.split() == ["rolled_back", *worse["outcome"].split()], "one line, as it ended"
+        shown = site.pat.run("rollout", "explain", worse["id"]).stdout
+        assert worse["id"] + ", step 1: computed again here" in shown
+        listed = next(row.split() for row in site.pat.run("env", "list").stdout.splitlines()
+                      if row.startswith("online"))
+        assert listed[1:4] == ["false", "demo/scorer", "3"]
         drift = site.http.ok("GET", "/api/v1/environments/online/drift")
         assert drift["ok"] is True, drift
         asked = application.report()["requests"]
