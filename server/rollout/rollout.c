@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "gen/rollout.sql.h"
+#include "rollout/measure.h"
+#include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
 #include "work/work.h"
 
@@ -28,6 +30,16 @@ void rollout_start(struct app *app)
                                             .timeout_ms = 600000,
                                             .leader_only = true,
                                             .run = rollout_drift});
+        work_every(app, &(struct work_task){.name = OBSERVATION_TASK,
+                                            .interval_ms = OBSERVATION_TASK_MS,
+                                            .timeout_ms = 60000,
+                                            .leader_only = true,
+                                            .run = observation_forget});
+        work_every(app, &(struct work_task){.name = MEASURE_TASK,
+                                            .interval_ms = MEASURE_TASK_MS,
+                                            .timeout_ms = 300000,
+                                            .leader_only = true,
+                                            .run = measure_run});
 }
 
 void rollout_wake(struct mlc_ctx *ctx)

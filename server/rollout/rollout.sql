@@ -94,9 +94,10 @@ update served set tries = tries + $7::int, problem = $5, retry_at = now() + make
 where environment = $1 and target = $2 and instance = $3 and name = $4
 
 -- name: gateway_raise
--- The next generation of a gateway's table.
+-- The next generation of a gateway's table; a driver of '' stays what it is.
 insert into gateway (control, driver, generation) values ($1, $2, 1)
-on conflict (control) do update set generation = gateway.generation + 1, driver = excluded.driver returning generation
+on conflict (control) do update set generation = gateway.generation + 1,
+       driver = coalesce(nullif(excluded.driver, ''), gateway.driver) returning generation
 
 -- name: gateway_raise_to
 update gateway set generation = greatest(generation, $2::bigint + 1) where control = $1 returning generation

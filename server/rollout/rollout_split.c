@@ -97,6 +97,7 @@ static json_t *entry_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct spli
                         const json_t *target, const json_t *route)
 {
         const char *key = text_of(route, "key"), *protocol = text_of(route, "protocol");
+        bool copies = !mlc_streq(text_of(json_object_get(target, "traffic"), "driver"), "haproxy");
         _cleanup_(json_decref_p) json_t *variants = json_array();
         json_t *entry;
 
@@ -106,7 +107,8 @@ static json_t *entry_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct spli
         entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:n, s:o}", "route", text_of(route, "route"),
                           "protocol", protocol != NULL ? protocol : "oip", "salt", in->salt, "key",
                           key != NULL ? key : "random", "tap",
-                          in->tap > 0 ? json_pack("{s:i}", "share", in->tap) : json_null(),
+                          copies && in->tap > 0 ? json_pack("{s:i}", "share", in->tap)
+                                                : json_null(),
                           "validate", "variants", TAKE_PTR(variants));
         if (entry == NULL)
                 (void)ctx_fail(ctx, MLC_E_INTERNAL, "a split cannot be written");
@@ -150,17 +152,25 @@ struct writing {
         json_t *kept; /* {"CONTROL ROUTE": true} */
 };
 
+/* As drivers/traffic.h has it; NULL with the error set. */
+static const char *control_of(struct mlc_ctx *ctx, const json_t *traffic)
+{
+        const char *control = text_of(traffic, "control"), *map = text_of(traffic, "map");
+
+        return map != NULL ? ctx_printf(ctx, "%s;map=%s", control, map) : ctx_strdup(ctx, control);
+}
+
 static int write_route(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w,
                        const json_t *target, const json_t *route)
 {
         const json_t *traffic = json_object_get(target, "traffic");
-        const char *control = text_of(traffic, "control"), *name = text_of(route, "route");
+        const char *control = control_of(ctx, traffic), *name = text_of(route, "route");
         _cleanup_(json_decref_p) json_t *entry = entry_of(ctx, tx, w->in, target, route);
         const char *key = ctx_printf(ctx, "%s %s", control, name), *text;
         int64_t generation = 0;
         int r;
 
-        if (entry == NULL || key == NULL)
+        if (control == NULL || entry == NULL || key == NULL)
                 return ctx->err.code;
         text = rollout_text(ctx, entry);
         if (text == NULL)
@@ -190,7 +200,7 @@ static int remove_others(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *
                         return ctx->err.code;
                 if (json_object_get(w->kept, key) != NULL)
                         continue;
-                r = raise(tx, control, "nginx", w->generations, &generation);
+                r = raise(tx, control, "", w->generations, &generation);
                 if (r == 0)
                         r = db_run(tx, SQL_SPLIT_REMOVE, NULL, DB_TEXT(control), DB_TEXT(route));
         }
@@ -234,8 +244,8 @@ int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in
         return 0;
 }
 
-/* seen.weights: {CONTROL: {GENERATION: {"epoch","weight","step"}}}, so that counters of a
- * generation find theirs. */
+/* seen.weights: {CONTROL: {GENERATION: {"epoch","weight","step","since_ms"}}}, so that counters of
+ * a generation find theirs. */
 static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, json_t *generations,
                     int weight)
 {
@@ -259,8 +269,9 @@ static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, js
                 }
                 (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(generation));
                 (void)json_object_set_new(of, key,
-                                          json_pack("{s:I, s:i, s:i}", "epoch", epoch, "weight",
-                                                    weight, "step", r->step));
+                                          json_pack("{s:I, s:i, s:i, s:I}", "epoch", epoch,
+                                                    "weight", weight, "step", r->step, "since_ms",
+                                                    (json_int_t)r->now_ms));
         }
         text = rollout_text(ctx, r->seen);
         if (text == NULL)

@@ -9,7 +9,9 @@
 #include "gen/rollout.sql.h"
 #include "promotion/promotion.h"
 #include "rollout/analysis.h"
+#include "rollout/measure.h"
 #include "rollout/mirror.h"
+#include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
 
 #define WATCHED_MS                                                                                 \
@@ -296,10 +298,6 @@ static int fold(struct mlc_ctx *ctx, struct rollout *r, const struct look *l)
         json_t *g, *increment;
         int e = 0;
 
-        if (json_object_size(r->stats) == 0) {
-                json_decref(r->stats);
-                r->stats = mlc_rollout_stats_new();
-        }
         json_object_foreach (l->gateways, control, g) {
                 e = counters_fold(ctx, r,
                                   &(struct counters_in){.control = control,
@@ -315,6 +313,59 @@ static int fold(struct mlc_ctx *ctx, struct rollout *r, const struct look *l)
                         return e;
         }
         return fold_mirrored(ctx, r, l);
+}
+
+/* How requests are split, in the words of increments. */
+static const char *split_by(const struct look *l)
+{
+        const char *control, *route;
+        json_t *g, *entry;
+
+        json_object_foreach (l->gateways, control, g)
+                json_object_foreach (json_object_get(g, "routes"), route, entry)
+                        if (!mlc_streq(text_of(entry, "key"), "random"))
+                                return "sticky";
+        return "random";
+}
+
+/* What was reported of answers, and labels of them. They say nothing of whether requests come. */
+static int fold_observed(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                         const struct look *l)
+{
+        _cleanup_(json_decref_p) json_t *increments = NULL;
+        int64_t silent = int_of(r->seen, "silent_ms");
+        const char *epoch;
+        json_t *increment;
+        int e = observation_take(ctx, tx, r, split_by(l), &increments);
+
+        if (e < 0)
+                return e;
+        json_object_foreach (increments, epoch, increment) {
+                e = fold_one(ctx, r, increment);
+                if (e < 0)
+                        return e;
+        }
+        (void)json_object_set_new(r->seen, "silent_ms", json_integer(silent));
+        return 0;
+}
+
+/* Values of promql checks, of this step. */
+static int fold_measured(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                         const struct look *l)
+{
+        _cleanup_(json_decref_p) json_t *increment = NULL;
+        int64_t silent = int_of(r->seen, "silent_ms");
+        json_t *values = NULL;
+        int e = measure_take(ctx, tx, r, &values);
+
+        if (e < 0 || values == NULL)
+                return e;
+        increment = json_pack("{s:I, s:i, s:i, s:s, s:o}", "generation",
+                              (json_int_t)int_of(r->seen, "epoch"), "step", r->step, "weight",
+                              rollout_weight(r, r->step), "key", split_by(l), "promql", values);
+        e = fold_one(ctx, r, increment);
+        (void)json_object_set_new(r->seen, "silent_ms", json_integer(silent));
+        return e;
 }
 
 /* --- what follows --- */
@@ -501,8 +552,16 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
                 r->step_since_ms = r->now_ms;
         }
         pass_time(ctx, r);
+        if (json_object_size(r->stats) == 0) {
+                json_decref(r->stats);
+                r->stats = mlc_rollout_stats_new();
+        }
         if (e == 0 && l->counted)
                 e = fold(ctx, r, l);
+        if (e == 0)
+                e = fold_observed(ctx, tx, r, l);
+        if (e == 0)
+                e = fold_measured(ctx, tx, r, l);
         if (e == 0)
                 e = decide(ctx, r, l, &decision);
         if (e == 0)
