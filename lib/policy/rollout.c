@@ -39,10 +39,6 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
                 r = pol_texts(in, "checks", pol_id, MLC_CHECKS_MAX, err);
         if (r == 0 && pol_has(in, "wait"))
                 r = pol_enum(in, "wait", waits, NULL, err);
-        if (r == 0 && pol_has(in, "approvals"))
-                r = pol_items(in, "approvals", pol_read_approval, MLC_APPROVAL_RULES_MAX, err);
-        if (r == 0 && pol_has(in, "approvals"))
-                r = pol_distinct(in, "approvals", "name", err);
         if (r == 0 && pol_has(in, "targets"))
                 r = pol_texts(in, "targets", pol_id, 64, err);
         return r;
@@ -50,11 +46,11 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
 
 static int step(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"mirror",    "weight",  "requests", "for",
-                                           "labels",    "advance", "checks",   "wait",
-                                           "approvals", "targets", NULL};
+        static const char *const keys[] = {"mirror",  "weight", "requests", "for",     "labels",
+                                           "advance", "checks", "wait",     "targets", NULL};
+        static const char *const reserved[] = {"approvals", NULL};
         static const char *const advance[] = {"no-harm", "proven", NULL};
-        int r = pol_only(in, keys, NULL, err);
+        int r = pol_only(in, keys, reserved, err);
 
         if (r < 0)
                 return r;

@@ -257,6 +257,8 @@ static const struct {
         {MODEL "rollout: {strategy: canary, steps: [{weight: 0%}]}\n",
          "line 4, column 38: ", "above 0"},
         {MODEL "rollout: {strategy: fast}\n", "line 4, column 11: ", "canary"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, approvals: []}]}\n",
+         "line 4, column 50: ", "not supported yet"},
         {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, checks: [x]}], checks: [{id: y, "
                "type: labels, margin: 1%}]}\n",
          "line 4, column 59: ", "there is no check 'x'"},
