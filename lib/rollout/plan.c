@@ -132,6 +132,29 @@ static int targets_known(const struct making *m, struct mlc_err *err)
         return 0;
 }
 
+static bool has_mirror(const json_t *plan)
+{
+        const json_t *v;
+        size_t i;
+
+        json_array_foreach (json_object_get(plan, "steps"), i, v)
+                if (int_get(v, "mirror") > 0)
+                        return true;
+        return false;
+}
+
+/* Whether some target's traffic driver neither counts latencies nor copies requests. */
+static bool counts_only(const json_t *environment)
+{
+        const json_t *v;
+        size_t i;
+
+        json_array_foreach (json_object_get(environment, "targets"), i, v)
+                if (mlc_streq(text_get(json_object_get(v, "traffic"), "driver"), "haproxy"))
+                        return true;
+        return false;
+}
+
 static int steps(struct making *m, struct mlc_err *err)
 {
         const json_t *doc = json_object_get(m->rollout, "steps"), *v;
@@ -158,21 +181,13 @@ static int steps(struct making *m, struct mlc_err *err)
                         json_array_append_new(list, step_new(MLC_ROLLOUT_ALL, 0, 0, 0));
         }
         json_object_set_new(m->plan, "steps", list);
+        if (has_mirror(m->plan) && counts_only(m->docs->environment))
+                return mlc_fail_field(err, MLC_E_INVALID, "/rollout/steps",
+                                      "haproxy copies no requests; a step there has a weight");
         return 0;
 }
 
 /* --- checks --- */
-
-static bool has_mirror(const json_t *plan)
-{
-        const json_t *v;
-        size_t i;
-
-        json_array_foreach (json_object_get(plan, "steps"), i, v)
-                if (int_get(v, "mirror") > 0)
-                        return true;
-        return false;
-}
 
 static json_t *checks_default(const struct making *m)
 {
@@ -202,16 +217,13 @@ static bool of_latency(const json_t *check)
         return strcmp(type, "slower-than") == 0 || strcmp(type, "latency") == 0;
 }
 
-/* Whether some target's traffic driver counts no latencies. */
-static bool no_latencies(const json_t *environment)
+/* Replies themselves are looked at: copies of them are needed. */
+static bool of_replies(const json_t *check)
 {
-        const json_t *v;
-        size_t i;
+        const char *type = text_get(check, "type");
 
-        json_array_foreach (json_object_get(environment, "targets"), i, v)
-                if (mlc_streq(text_get(json_object_get(v, "traffic"), "driver"), "haproxy"))
-                        return true;
-        return false;
+        return strcmp(type, "prediction-distribution") == 0 ||
+               strcmp(type, "shadow-agreement") == 0;
 }
 
 static int check_allowed(const struct making *m, const json_t *check, size_t i, struct mlc_err *err)
@@ -226,10 +238,14 @@ static int check_allowed(const struct making *m, const json_t *check, size_t i, 
                                       "check '%s' needs 'source', or environment '%s' 'metrics': "
                                       "the URL of Prometheus",
                                       text_get(check, "id"), text_get(environment, "name"));
-        if (of_latency(check) && no_latencies(environment))
+        if (of_latency(check) && counts_only(environment))
                 return mlc_fail_field(err, MLC_E_INVALID, at,
                                       "check '%s' would never see a latency: haproxy counts none; "
                                       "use a promql check",
+                                      text_get(check, "id"));
+        if (of_replies(check) && counts_only(environment))
+                return mlc_fail_field(err, MLC_E_INVALID, at,
+                                      "check '%s' would never see a reply: haproxy copies none",
                                       text_get(check, "id"));
         return 0;
 }

@@ -39,11 +39,12 @@ class Site:
     The server runs with --gateway and --serving-root ROOT; repositories are made below ROOT.
     """
 
-    def __init__(self, server, people, root, more=""):
+    def __init__(self, server, people, root, more="", traffic=None):
         self.server, self.people = server, people
         self.admin = server.client(server.admin_token)
         self.env = judged.fresh("online")
         self.control = f"unix:{server.directory}/gateway/control.sock"
+        self.traffic = traffic or f"{{driver: nginx, control: '{self.control}'}}"
         self.instances = []
         for name in ("a", "b"):
             folder = root / f"{self.env}-{name}"
@@ -57,7 +58,7 @@ class Site:
         judged.apply(self.admin, judged.policy(self.env) + "---\n" + judged.environment(
             self.env, f"policy: {self.env}\nalias: {self.env}\ntargets:\n"
             f"  - name: eu\n    serving: {{driver: triton, instances: [{instances}]}}\n"
-            f"    traffic: {{driver: nginx, control: '{self.control}'}}\n{more}"))
+            f"    traffic: {self.traffic}\n{more}"))
 
     @property
     def port(self):

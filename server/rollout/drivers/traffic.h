@@ -9,7 +9,8 @@
 /*
  * What moves traffic. A table (gateway-table/v1, server/gateway/README.md) is put whole; what is in
  * force is read back before it counts. Calls have a deadline of a few seconds and may come from any
- * thread. `control` is what the environment's document says.
+ * thread. `control` is what the environment's document says: "unix:SOCKET", and for haproxy
+ * "unix:SOCKET;map=FILE".
  */
 struct traffic_ops {
         const char *name; /* traffic.driver of documents */
@@ -28,3 +29,4 @@ struct traffic_ops {
 /* NULL: there is no such driver. */
 const struct traffic_ops *traffic_find(const char *name);
 extern const struct traffic_ops traffic_nginx;
+extern const struct traffic_ops traffic_haproxy;
