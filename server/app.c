@@ -27,6 +27,7 @@
 #include "registry/registry.h"
 #include "rollout/mirror.h"
 #include "rollout/rollout.h"
+#include "rollout/rollout_jobs.h"
 #include "store/store.h"
 #include "work/work.h"
 
@@ -195,6 +196,13 @@ static int add_promotions(struct app *app, struct mlc_err *err)
         return 0;
 }
 
+static int start_jobs(struct app *app, struct mlc_err *err)
+{
+        (void)app;
+        (void)err;
+        return 0;
+}
+
 static int start_mirror(struct app *app, struct mlc_err *err)
 {
         return mirror_new(&app->mirror, err);
@@ -280,8 +288,9 @@ static const struct module MODULES[] = {
         {"repositories", registry_repair, NULL, FOR_SERVE},
         {"documents", gate_repair, NULL, FOR_SERVE},
         {"mirror", start_mirror, stop_mirror, FOR_SERVE},
-        {"promotions", add_promotions, NULL, FOR_SERVE},
+        {"promotions", add_promotions, rollout_jobs_free, FOR_SERVE},
         {"work", work_start, work_stop, FOR_SERVE},
+        {"jobs", start_jobs, rollout_jobs_stop, FOR_SERVE},
         {"sequencer", audit_start, audit_stop, FOR_SERVE},
         {"hooks", start_hooks, NULL, FOR_SERVE},
         {"gateway", gateway_start, gateway_stop, FOR_SERVE},

@@ -72,6 +72,7 @@ struct app {
         struct gateway *gateway; /* embedded nginx, or NULL */
         const struct auth_hooks *auth_hooks; /* see auth/auth.h; NULL: none */
         struct mirror *mirror; /* copies of requests, see rollout/mirror.h */
+        struct rollout_jobs *rollout_jobs; /* calls that may hang, see rollout/rollout_jobs.h */
         const struct gate_hooks *gate_hooks; /* see gate/gate.h; NULL: none */
         struct app_hooks hooks;
 };

@@ -10,6 +10,7 @@
 
 void rollout_start(struct app *app)
 {
+        rollout_jobs_init(app);
         work_every(app, &(struct work_task){.name = ROLLOUT_TASK,
                                             .interval_ms = ROLLOUT_TASK_MS,
                                             .timeout_ms = 60000,
@@ -25,6 +26,11 @@ void rollout_start(struct app *app)
                                             .timeout_ms = 600000,
                                             .leader_only = true,
                                             .run = rollout_serve});
+        work_every(app, &(struct work_task){.name = ROLLOUT_WATCH_TASK,
+                                            .interval_ms = ROLLOUT_WATCH_MS,
+                                            .timeout_ms = 60000,
+                                            .leader_only = true,
+                                            .run = rollout_watch});
         work_every(app, &(struct work_task){.name = ROLLOUT_DRIFT_TASK,
                                             .interval_ms = ROLLOUT_DRIFT_MS,
                                             .timeout_ms = 600000,

@@ -60,12 +60,12 @@ select not exists (select from split s join gateway g on g.control = s.control
                    where s.model = $1 and s.environment = $2 and g.applied < s.generation)
 
 -- name: served_want
--- What drains is wanted again at once.
+-- What drains is ready again at once, unless unloading has begun.
 insert into served (environment, target, instance, name, model, version, digest, driver, settings)
 values ($1, $2, $3, $4, $5, $6::bigint, $7, $8, $9)
 on conflict (environment, target, instance, name) do update
-set state = case when served.state = 'draining' then 'ready' when served.state = 'gone' then 'wanted'
-            else served.state end,
+set state = case when served.state = 'draining' and served.unload_at > '-infinity' then 'ready'
+            when served.state in ('draining', 'gone') then 'wanted' else served.state end,
     since = case when served.state in ('draining', 'gone') then now() else served.since end,
     unload_at = null, retry_at = null, tries = 0, problem = null, driver = excluded.driver, settings = excluded.settings
 
@@ -81,8 +81,8 @@ where environment = $1 and model = $2 and version = $3::bigint and state in ('wa
 -- name: served_due
 -- What a server has to load, or to take down.
 select environment, target, instance, name, model, version, digest, driver, settings, state, tries from served
-where (state = 'wanted' and coalesce(retry_at, '-infinity') <= now())
-   or (state = 'draining' and unload_at <= now() and coalesce(retry_at, '-infinity') <= now())
+where (state = 'wanted' or (state = 'draining' and unload_at <= now()))
+  and (coalesce(retry_at, '-infinity') <= now() or retry_at > now() + interval '2 minutes') -- the clock was set back
 order by since limit $1::bigint
 
 -- name: served_done
@@ -91,7 +91,34 @@ where environment = $1 and target = $2 and instance = $3 and name = $4 and state
 
 -- name: served_failed
 update served set tries = tries + $7::int, problem = $5, retry_at = now() + make_interval(secs => $6::bigint / 1000.0)
-where environment = $1 and target = $2 and instance = $3 and name = $4
+where environment = $1 and target = $2 and instance = $3 and name = $4 and state = $8
+
+-- name: served_unloading
+-- From here on nobody finds it ready: unload_at says so until it is gone or wanted again.
+update served set unload_at = '-infinity'
+where environment = $1 and target = $2 and instance = $3 and name = $4 and state = 'draining' and unload_at <= now()
+returning 1
+
+-- name: served_watched
+select distinct environment, target, instance, driver, settings from served where state = 'ready'
+
+-- name: served_watched_names
+select name, model, version, digest, problem is not null from served
+where environment = $1 and target = $2 and instance = $3 and state = 'ready' order by name
+
+-- name: served_lost
+-- It has the version no more: it is to be loaded again.
+update served set state = 'wanted', since = now(), retry_at = null, tries = 0, problem = $5
+where environment = $1 and target = $2 and instance = $3 and name = $4 and state = 'ready' returning 1
+
+-- name: served_doubtful
+-- It does not answer for the version ($5 says how), or does again (null).
+update served set problem = $5
+where environment = $1 and target = $2 and instance = $3 and name = $4 and state = 'ready'
+  and (problem is null) = ($5::text is not null) returning 1
+
+-- name: rollout_lock_active
+select id from rollout where model = $1 and environment = $2 and ended is null for update
 
 -- name: gateway_raise
 -- The next generation of a gateway's table; a driver of '' stays what it is.
@@ -213,7 +240,7 @@ select coalesce(json_agg(json_build_object('environment', l.environment, 'stoppe
 from line_stop l join app_user u on u.id = l.by_user
 
 -- name: rollout_settled
--- What is live, of an environment ($1) or a model ($2), and has no rollout that goes on.
+-- What is live, of an environment ($1) or a model ($2), and has no rollout that goes on ($3: that has moved traffic).
 select l.environment, l.model, l.version, l.digest from environment_live l
 where ($1::text is null or l.environment = $1) and ($2::text is null or l.model = $2)
   and (exists (select from served s where s.environment = l.environment and s.model = l.model)
@@ -221,7 +248,8 @@ where ($1::text is null or l.environment = $1) and ($2::text is null or l.model 
                   on v.kind = d.kind and v.name = d.name and v.number = d.number
                   where d.kind = 'Environment' and d.name = l.environment
                     and json_array_length(v.normal::json -> 'targets') > 0))
-  and not exists (select from rollout r where r.model = l.model and r.environment = l.environment and r.ended is null)
+  and not exists (select from rollout r where r.model = l.model and r.environment = l.environment and r.ended is null
+                  and (not $3 or r.state <> 'preparing'))
 order by l.environment, l.model
 
 -- name: served_leave
@@ -231,8 +259,12 @@ where environment = $1 and model = $2 and version = $3::bigint and state in ('wa
   and target || ' ' || instance not in (select json_array_elements_text($4::json))
 
 -- name: served_endpoints
--- Instances of a target that answer for a name.
-select instance from served where environment = $1 and target = $2 and name = $3 and state = 'ready' order by instance
+-- Instances of a target that answer for a name; those in doubt only without another.
+select s.instance from served s
+where s.environment = $1 and s.target = $2 and s.name = $3 and s.state = 'ready'
+  and (s.problem is null or not exists (select from served o where o.environment = s.environment and o.target = s.target
+                                        and o.name = s.name and o.state = 'ready' and o.problem is null))
+order by s.instance
 
 -- name: rollout_check_plans
 select id, plan, plan_digest from rollout order by seq

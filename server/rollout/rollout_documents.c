@@ -46,7 +46,8 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment
                   bool with_instances)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int e = db_run(tx, SQL_ROLLOUT_SETTLED, &rows, DB_TEXT(environment), DB_TEXT(model));
+        int e = db_run(tx, SQL_ROLLOUT_SETTLED, &rows, DB_TEXT(environment), DB_TEXT(model),
+                       DB_BOOL(!with_instances));
 
         for (int i = 0; e == 0 && i < rows.n; i++) {
                 const struct settled s = {.environment = db_text_dup(ctx, &rows, i, 0),
@@ -66,10 +67,26 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment
         return e;
 }
 
+int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment, const char *model)
+{
+        (void)ctx;
+        return db_run(tx, SQL_ROLLOUT_LOCK_ACTIVE, NULL, DB_TEXT(model), DB_TEXT(environment));
+}
+
 int rollout_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
                    const char *model)
 {
-        return follow(ctx, tx, environment, model, false);
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        _cleanup_(rollout_done) struct rollout r = {0};
+        int e = db_run(tx, SQL_ROLLOUT_FIND_ACTIVE, &rows, DB_TEXT(model), DB_TEXT(environment));
+
+        if (e == 0 && rows.n > 0)
+                e = rollout_load(ctx, tx, db_text(&rows, 0, 0), true, &r);
+        if (e < 0)
+                return e;
+        if (r.id == NULL || mlc_streq(r.state, "preparing"))
+                return follow(ctx, tx, environment, model, false);
+        return split_rollout(ctx, tx, &r, rollout_weight(&r, r.step));
 }
 
 int rollout_changed(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_news *news)

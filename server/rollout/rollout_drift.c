@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What instances really have, against what they shall have. */
+#include <stdlib.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/hex.h"
@@ -109,6 +111,7 @@ static int ask_instance(struct mlc_ctx *ctx, const char *environment, const stru
                                               .target = i->target,
                                               .deadline_ms = mlc_monotonic_ms() + ASK_MS,
                                               .egress = serving_egress,
+                                              .sign = serving_sign,
                                               .secret = serving_secret,
                                               .userdata = ctx};
         const struct drift_in in = {.ops = mlc_serving_find(i->driver),
@@ -176,6 +179,20 @@ static int remember(struct mlc_ctx *ctx, const char *environment, const json_t *
         return r;
 }
 
+static void job(struct app *app, void *userdata)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        _cleanup_(json_decref_p) json_t *report = NULL;
+        int r;
+
+        mlc_ctx_init(&ctx, app, ROLLOUT_DRIFT_TASK, ROLLOUT_JOB_ARENA, 300000);
+        r = drift_environment(&ctx, userdata, &report);
+        if (r == 0)
+                r = remember(&ctx, userdata, report);
+        if (r < 0)
+                mlc_log_err(MLC_LOG_ERROR, ctx.trace, "rollout.drift_failed", &ctx.err);
+}
+
 int rollout_drift(struct mlc_ctx *ctx)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -186,16 +203,15 @@ int rollout_drift(struct mlc_ctx *ctx)
                 r = db_run0(&tx, SQL_DRIFT_ENVIRONMENTS, &rows);
         db_tx_done(&tx);
         for (int i = 0; r == 0 && i < rows.n; i++) {
-                _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
-                _cleanup_(json_decref_p) json_t *report = NULL;
-                int e;
+                const char *key = ctx_printf(ctx, "drift %s", db_text(&rows, i, 0));
+                char *environment = strdup(db_text(&rows, i, 0));
 
-                mlc_ctx_init(&one, ctx->app, ROLLOUT_DRIFT_TASK, ROLLOUT_JOB_ARENA, 300000);
-                e = drift_environment(&one, db_text(&rows, i, 0), &report);
-                if (e == 0)
-                        e = remember(&one, db_text(&rows, i, 0), report);
-                if (e < 0)
-                        mlc_log_err(MLC_LOG_ERROR, one.trace, "rollout.drift_failed", &one.err);
+                if (key == NULL || environment == NULL ||
+                    !rollout_jobs_start(ctx->app, &(struct rollout_job){.key = key,
+                                                                        .run = job,
+                                                                        .free = free,
+                                                                        .userdata = environment}))
+                        free(environment);
         }
         return r;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Brings gateways up to the rows, and renews leases. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "gen/rollout.sql.h"
 #include "rollout/drivers/traffic.h"
 #include "rollout/rollout_internal.h"
+#include "work/work.h"
 
 struct gateway {
         const char *control, *driver;
@@ -111,8 +113,10 @@ static int tend(struct mlc_ctx *ctx, const struct gateway *g)
                 return ctx_fail(ctx, MLC_E_NOT_SUPPORTED, "there is no traffic driver '%s'",
                                 g->driver);
         r = bring_up(ctx, ops, g, &in_force);
-        if (r == 0 && in_force > g->applied)
+        if (r == 0 && in_force > g->applied) {
                 r = write_applied(ctx, g->control, in_force);
+                work_wake(ctx->app, ROLLOUT_TASK);
+        }
         if (r == 0 && in_force > 0 && g->leased && ops->lease != NULL)
                 r = ops->lease(g->control, in_force, ROLLOUT_LEASE_MS, &ctx->err);
         return r;
@@ -132,6 +136,8 @@ static void note_problem(struct mlc_ctx *ctx, const struct gateway *g)
                 return;
         mlc_log_err(MLC_LOG_ERROR, other.trace, "rollout.gateway_failed", &other.err);
 }
+
+/* --- each gateway in a job of its own: one that hangs delays no other --- */
 
 static int list(struct mlc_ctx *ctx, struct gateway **ret, size_t *ret_n)
 {
@@ -161,6 +167,21 @@ static int list(struct mlc_ctx *ctx, struct gateway **ret, size_t *ret_n)
         return 0;
 }
 
+static void tend_job(struct app *app, void *userdata)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        struct gateway *gateways;
+        size_t n = 0;
+
+        mlc_ctx_init(&ctx, app, ROLLOUT_GATEWAY_TASK, ROLLOUT_JOB_ARENA, 15000);
+        if (list(&ctx, &gateways, &n) < 0)
+                mlc_log_err(MLC_LOG_WARN, ctx.trace, "rollout.gateway_failed", &ctx.err);
+        for (size_t i = 0; i < n; i++)
+                if (mlc_streq(gateways[i].control, userdata) && work_is_leader(app) &&
+                    tend(&ctx, &gateways[i]) < 0)
+                        note_problem(&ctx, &gateways[i]);
+}
+
 int rollout_gateways(struct mlc_ctx *ctx)
 {
         struct gateway *gateways;
@@ -168,12 +189,71 @@ int rollout_gateways(struct mlc_ctx *ctx)
         int r = list(ctx, &gateways, &n);
 
         for (size_t i = 0; r == 0 && i < n; i++) {
-                _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
+                const char *key = ctx_printf(ctx, "tend %s", gateways[i].control);
+                char *control = strdup(gateways[i].control);
 
-                mlc_ctx_init(&one, ctx->app, ROLLOUT_GATEWAY_TASK, ROLLOUT_JOB_ARENA, 10000);
-                if (tend(&one, &gateways[i]) < 0)
-                        note_problem(&one, &gateways[i]);
+                if (key == NULL || control == NULL ||
+                    !rollout_jobs_start(ctx->app, &(struct rollout_job){.key = key,
+                                                                        .again = true,
+                                                                        .run = tend_job,
+                                                                        .free = free,
+                                                                        .userdata = control}))
+                        free(control);
         }
+        return r;
+}
+
+struct question {
+        char *control, *driver;
+};
+
+static void question_free(void *userdata)
+{
+        struct question *q = userdata;
+
+        free(q->control);
+        free(q->driver);
+        free(q);
+}
+
+static void ask_job(struct app *app, void *userdata)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        struct question *q = userdata;
+        json_t *stats = NULL;
+
+        mlc_ctx_init(&ctx, app, ROLLOUT_TASK, ROLLOUT_JOB_ARENA, 10000);
+        if (gateway_stats(&ctx, q->control, q->driver, &stats) < 0)
+                stats = json_string(ctx.err.msg);
+        rollout_jobs_answer(app, q->control, stats);
+}
+
+static void ask(struct mlc_ctx *ctx, const struct gateway *g)
+{
+        const char *key = ctx_printf(ctx, "ask %s", g->control);
+        struct question *q = calloc(1, sizeof(*q));
+
+        if (q == NULL)
+                abort();
+        q->control = strdup(g->control);
+        q->driver = strdup(g->driver);
+        if (key == NULL || q->control == NULL || q->driver == NULL ||
+            !rollout_jobs_start(ctx->app, &(struct rollout_job){.key = key,
+                                                                .run = ask_job,
+                                                                .free = question_free,
+                                                                .userdata = q}))
+                question_free(q);
+}
+
+int gateways_ask(struct mlc_ctx *ctx)
+{
+        struct gateway *gateways;
+        size_t n;
+        int r = list(ctx, &gateways, &n);
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (gateways[i].leased)
+                        ask(ctx, &gateways[i]);
         return r;
 }
 

@@ -11,6 +11,7 @@
 #include "mlctl/serving.h"
 #include "rollout/materialise.h"
 #include "rollout/rollout.h"
+#include "rollout/rollout_jobs.h"
 
 /* Inside server/rollout. Everything lives in ctx's arena unless said otherwise. */
 
@@ -152,13 +153,26 @@ int serving_egress(void *userdata, const char *url, bool *ret_loopback_only,
 /* struct mlc_serving_call.secret, with the ctx as userdata. */
 int serving_secret(void *userdata, const struct json_t *ref, struct mlc_str *ret,
                    struct mlc_err *err) MLC_CHECK;
-/* The leader's task. */
+/* struct mlc_serving_call.sign */
+int serving_sign(void *userdata, const void *msg, size_t len, unsigned char ret[64],
+                 struct mlc_err *err) MLC_CHECK;
+/* The leader's task. Does not wait for the servers. */
 int rollout_serve(struct mlc_ctx *ctx) MLC_CHECK;
 
-/* The routes of what is live of a model lead to the instances that are ready; nothing while a
- * rollout goes on. */
+/* The rollout of a model that goes on stays as it is until the transaction ends. Before rows of
+ * `served` are changed. */
+int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
+                  const char *model) MLC_CHECK;
+/* The routes of what is live of a model, or of the rollout that goes on, lead to the instances that
+ * are ready. After rollout_still. */
 int rollout_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
                    const char *model) MLC_CHECK;
+
+/* --- instances that lost what they had, or do not answer (rollout_watch.c) --- */
+
+#define ROLLOUT_WATCH_TASK "rollout.watch" /* of the leader */
+#define ROLLOUT_WATCH_MS 2000
+int rollout_watch(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* --- drift (rollout_drift.c) --- */
 
@@ -172,8 +186,12 @@ int rollout_drift(struct mlc_ctx *ctx) MLC_CHECK;
 
 /* --- gateways (rollout_gateway.c) --- */
 
-/* The leader's task: tables that are behind, leases, gateways that came back with an older one. */
+/* The leader's task: tables that are behind, leases, gateways that came back with an older one.
+ * Does not wait for them. */
 int rollout_gateways(struct mlc_ctx *ctx) MLC_CHECK;
+/* Asks those with rollouts for their counters; rollout_jobs_answered(CONTROL) has each, or text
+ * that says why not. */
+int gateways_ask(struct mlc_ctx *ctx) MLC_CHECK;
 /* Counters of one gateway (server/gateway/README.md), the caller's. */
 int gateway_stats(struct mlc_ctx *ctx, const char *control, const char *driver,
                   json_t **ret) MLC_CHECK;

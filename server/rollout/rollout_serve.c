@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What inference servers have: brought up and taken down by the rows of `served`. */
 #include <inttypes.h>
-#include <pthread.h>
+#include <stdlib.h>
 
 #include "app.h"
 #include "base/clock.h"
@@ -12,7 +12,8 @@
 #include "rollout/rollout_internal.h"
 #include "store/store.h"
 
-#define JOBS 8 /* instances that are worked on at once */
+#define DUE_MAX 200
+#define INSTANCE_JOBS 4 /* at once, for one instance */
 #define UP_MS 300000 /* to load a version and see it ready, when the document does not say */
 #define DOWN_MS 30000
 #define MANIFEST_MAX (4u << 20)
@@ -119,14 +120,21 @@ int served_release(struct db_tx *tx, const struct rollout *r, int64_t version)
 /* --- one instance --- */
 
 struct job {
-        struct app *app;
+        json_t *row; /* owned; the texts are its */
         const char *environment, *target, *instance, *name, *model, *digest, *driver, *state;
         int64_t version, tries;
         json_t *settings; /* owned: {"serving","instance"} */
         char tree[65]; /* of what was put into the repository, "" without */
-        pthread_t thread;
-        bool started;
 };
+
+static void job_free(void *userdata)
+{
+        struct job *j = userdata;
+
+        json_decref(j->row);
+        json_decref(j->settings);
+        free(j);
+}
 
 static int open_blob(void *userdata, const char *digest, int *ret_fd, struct mlc_err *err)
 {
@@ -180,12 +188,19 @@ int serving_egress(void *userdata, const char *url, bool *ret_loopback_only, str
         return mlc_egress_check(allow->items, allow->n, url, ret_loopback_only, err);
 }
 
-static int sign(void *userdata, const void *msg, size_t len, unsigned char ret[64],
-                struct mlc_err *err)
+int serving_sign(void *userdata, const void *msg, size_t len, unsigned char ret[64],
+                 struct mlc_err *err)
 {
         const struct mlc_ctx *ctx = userdata;
 
         return mlc_sign(audit_signer(ctx->app), msg, len, ret, err);
+}
+
+static bool cancelled(void *userdata)
+{
+        const struct mlc_ctx *ctx = userdata;
+
+        return rollout_jobs_cancelled(ctx->app);
 }
 
 static const char *repository_of(const struct job *j)
@@ -204,7 +219,8 @@ static struct mlc_serving_call call_of(struct mlc_ctx *ctx, const struct job *j,
                                          .target = j->target,
                                          .deadline_ms = mlc_monotonic_ms() + ms,
                                          .egress = serving_egress,
-                                         .sign = sign,
+                                         .cancelled = cancelled,
+                                         .sign = serving_sign,
                                          .secret = serving_secret,
                                          .userdata = ctx};
 }
@@ -273,14 +289,33 @@ static int bring_up(struct mlc_ctx *ctx, struct job *j, const struct mlc_serving
         return outcome(ctx, &result);
 }
 
+/* From here on it is not ready any more, whoever wants it again: that one loads it anew. */
+static int begin_down(struct mlc_ctx *ctx, const struct job *j, bool *ret)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_tx_begin(ctx, &tx);
+
+        if (r == 0)
+                r = db_run(&tx, SQL_SERVED_UNLOADING, &rows, DB_TEXT(j->environment),
+                           DB_TEXT(j->target), DB_TEXT(j->instance), DB_TEXT(j->name));
+        if (r == 0)
+                r = db_tx_commit(&tx);
+        *ret = rows.n > 0;
+        return r;
+}
+
 static int take_down(struct mlc_ctx *ctx, const struct job *j, const struct mlc_serving_ops *ops)
 {
         struct mlc_serving_call call = call_of(ctx, j, DOWN_MS);
         struct mlc_serving_model m = model_of(ctx, j);
         struct mlc_serving_result result = {0};
         struct mat_place place = serving_place(ctx->app, repository_of(j));
-        int r;
+        bool begun;
+        int r = begin_down(ctx, j, &begun);
 
+        if (r < 0 || !begun)
+                return r;
         mlc_serving_take_down(ops, &call, &m, &result);
         r = outcome(ctx, &result);
         if (r < 0 || !ops->repository)
@@ -296,6 +331,8 @@ static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, co
 
         for (int64_t i = 0; i < j->tries && delay < RETRY_MAX_MS; i++)
                 delay *= 2;
+        if (r == 0)
+                r = rollout_still(ctx, &tx, j->environment, j->model);
         if (r == 0 && result == 0)
                 r = db_run(&tx, SQL_SERVED_DONE, NULL, DB_TEXT(j->environment), DB_TEXT(j->target),
                            DB_TEXT(j->instance), DB_TEXT(j->name),
@@ -307,13 +344,14 @@ static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, co
                            DB_TEXT(problem), DB_INT(delay),
                            DB_INT(result == MLC_E_UNAVAILABLE || result == MLC_E_UNREACHABLE
                                           ? 1
-                                          : ROLLOUT_TRIES_MAX));
+                                          : ROLLOUT_TRIES_MAX),
+                           DB_TEXT(j->state));
         if (r == 0 && result == 0)
                 r = rollout_follow(ctx, &tx, j->environment, j->model);
         return r < 0 ? r : db_tx_commit(&tx);
 }
 
-static void *work(void *userdata)
+static void work(struct app *app, void *userdata)
 {
         struct job *j = userdata;
         const struct mlc_serving_ops *ops = mlc_serving_find(j->driver);
@@ -321,72 +359,81 @@ static void *work(void *userdata)
         const char *problem;
         int r;
 
-        mlc_ctx_init(&ctx, j->app, ROLLOUT_SERVE_TASK, ROLLOUT_JOB_ARENA, load_ms(j) + DOWN_MS);
+        mlc_ctx_init(&ctx, app, ROLLOUT_SERVE_TASK, ROLLOUT_JOB_ARENA, load_ms(j) + DOWN_MS);
         if (ops == NULL)
                 r = ctx_fail(&ctx, MLC_E_NOT_SUPPORTED, "there is no serving driver '%s'",
                              j->driver);
         else
                 r = mlc_streq(j->state, "wanted") ? bring_up(&ctx, j, ops)
                                                   : take_down(&ctx, j, ops);
+        if (r < 0 && rollout_jobs_cancelled(app))
+                return; /* what became of it is for the next leader to find out */
         if (r < 0)
                 mlc_log_err(MLC_LOG_WARN, ctx.trace, "rollout.serve_failed", &ctx.err);
         problem = ctx_printf(&ctx, "%.900s", ctx.err.msg);
         mlc_err_clear(&ctx.err);
         if (write_result(&ctx, j, r, problem) < 0)
                 mlc_log_err(MLC_LOG_ERROR, ctx.trace, "rollout.serve_failed", &ctx.err);
-        return NULL;
+        rollout_wake(&ctx);
 }
 
 /* --- the leader's task --- */
 
 static int read_job(struct mlc_ctx *ctx, const struct db_rows *rows, int i, struct job *j)
 {
+        static const char *const keys[] = {"environment", "target", "instance", "name", "model",
+                                           NULL,          "digest", "driver",   NULL,   "state"};
         const char **const texts[] = {
                 &j->environment, &j->target, &j->instance, &j->name, &j->model, NULL,
                 &j->digest,      &j->driver, NULL,         &j->state};
 
+        j->row = json_object();
         for (size_t c = 0; c < ARRAY_LEN(texts); c++) {
                 if (texts[c] == NULL)
                         continue;
-                *texts[c] = db_text_dup(ctx, rows, i, (int)c);
+                (void)json_object_set_new(j->row, keys[c], json_string(db_text(rows, i, (int)c)));
+                *texts[c] = text_of(j->row, keys[c]);
                 if (*texts[c] == NULL)
-                        return ctx->err.code;
+                        return ctx_fail(ctx, MLC_E_INTERNAL, "a row of served is broken");
         }
-        j->app = ctx->app;
         j->version = db_int(rows, i, 5);
         j->tries = db_int(rows, i, 10);
         return rollout_parse(ctx, db_text(rows, i, 8), &j->settings);
 }
 
-static int read_due(struct mlc_ctx *ctx, struct job *jobs, size_t *ret_n)
+static int begin_job(struct mlc_ctx *ctx, const struct db_rows *rows, int i)
 {
-        _cleanup_(db_tx_done) struct db_tx tx = {0};
-        _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int r = db_tx_begin_read(ctx, &tx);
+        struct job *j = calloc(1, sizeof(*j));
+        const char *key = NULL;
+        int r;
 
+        if (j == NULL)
+                abort();
+        r = read_job(ctx, rows, i, j);
         if (r == 0)
-                r = db_run(&tx, SQL_SERVED_DUE, &rows, DB_INT(JOBS));
-        for (int i = 0; r == 0 && i < rows.n && i < JOBS; i++) {
-                r = read_job(ctx, &rows, i, &jobs[i]);
-                *ret_n = (size_t)i + 1;
-        }
-        return r;
+                key = ctx_printf(ctx, "serve %s %s %s %s", j->environment, j->target, j->instance,
+                                 j->name);
+        if (key == NULL ||
+            !rollout_jobs_start(ctx->app, &(struct rollout_job){.key = key,
+                                                                .group = j->instance,
+                                                                .group_max = INSTANCE_JOBS,
+                                                                .run = work,
+                                                                .free = job_free,
+                                                                .userdata = j}))
+                job_free(j);
+        return r < 0 ? r : key != NULL ? 0 : ctx->err.code;
 }
 
 int rollout_serve(struct mlc_ctx *ctx)
 {
-        struct job jobs[JOBS] = {0};
-        size_t n = 0;
-        int r = read_due(ctx, jobs, &n);
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        struct db_tx tx = {0};
+        int r = db_tx_begin_read(ctx, &tx);
 
-        for (size_t i = 0; r == 0 && i < n; i++)
-                jobs[i].started = pthread_create(&jobs[i].thread, NULL, work, &jobs[i]) == 0;
-        for (size_t i = 0; i < n; i++) {
-                if (jobs[i].started)
-                        (void)pthread_join(jobs[i].thread, NULL);
-                json_decref(jobs[i].settings);
-        }
-        if (n > 0)
-                rollout_wake(ctx);
+        if (r == 0)
+                r = db_run(&tx, SQL_SERVED_DUE, &rows, DB_INT(DUE_MAX));
+        db_tx_done(&tx);
+        for (int i = 0; r == 0 && i < rows.n; i++)
+                r = begin_job(ctx, &rows, i);
         return r;
 }

@@ -14,6 +14,8 @@
 #include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
 
+#define ANSWER_MS                                                                                  \
+        700 /* a tick waits for all gateways together; what comes later is the next one's */
 #define WATCHED_MS                                                                                 \
         5000 /* of the time between two looks so much counts: who is away does not watch */
 
@@ -30,6 +32,7 @@ static int64_t int_of(const json_t *obj, const char *key)
 /* --- a look --- */
 
 struct tick {
+        int64_t until_ms; /* gateways are waited for */
         json_t *asked, *watch; /* owned; see struct look */
         bool changed;
 };
@@ -49,6 +52,7 @@ struct look {
         json_t *gateways; /* {CONTROL: {"driver","stats","routes"}}, owned */
         json_t *mirrored; /* of mirror_take, owned */
         json_t *asked; /* of the whole tick: {CONTROL: stats, or why it could not be asked} */
+        int64_t until_ms;
         json_t *watch; /* of the whole tick: what the mirror is to look at */
         bool *changed; /* something for the gateways to do */
 };
@@ -167,18 +171,18 @@ static int read_look(struct mlc_ctx *ctx, struct look *l)
         return e;
 }
 
-/* The counters of a gateway, asked for once in a tick; text when it could not be asked. */
-static json_t *ask(struct mlc_ctx *ctx, json_t *asked, const char *control, const char *driver)
+/* The counters of a gateway, asked for once in a tick; text when it could not be asked, or does not
+ * answer while the tick waits. */
+static json_t *answer(struct mlc_ctx *ctx, const struct look *l, const char *control)
 {
-        json_t *stats = json_object_get(asked, control);
+        json_t *stats = json_object_get(l->asked, control);
 
         if (stats != NULL)
                 return stats;
-        if (gateway_stats(ctx, control, driver, &stats) < 0) {
-                stats = json_string(ctx->err.msg);
-                mlc_err_clear(&ctx->err);
-        }
-        (void)json_object_set_new(asked, control, stats);
+        stats = rollout_jobs_answered(ctx->app, control, l->until_ms);
+        if (stats == NULL)
+                stats = json_string("it does not answer");
+        (void)json_object_set_new(l->asked, control, stats);
         return stats;
 }
 
@@ -189,7 +193,7 @@ static void ask_gateways(struct mlc_ctx *ctx, struct look *l)
         json_t *g;
 
         json_object_foreach (l->gateways, control, g) {
-                json_t *stats = ask(ctx, l->asked, control, text_of(g, "driver"));
+                json_t *stats = answer(ctx, l, control);
 
                 if (!json_is_object(stats)) {
                         l->fault = ctx_printf(ctx, "gateway '%s' cannot be asked: %s", control,
@@ -626,10 +630,8 @@ static int finish(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *o
                         &(struct rollout_change){
                                 .action = "rollout.end", .state = state, .step = -1, .paused = 0});
         if (e == 0)
-                e = split_settle(ctx, tx, &r, live ? r.version : r.from_version);
-        if (e < 0)
-                return e;
-        return served_release(tx, &r, live ? r.from_version : r.version);
+                e = served_release(tx, &r, live ? r.from_version : r.version);
+        return e < 0 ? e : split_settle(ctx, tx, &r, live ? r.version : r.from_version);
 }
 
 static int end(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
@@ -665,8 +667,11 @@ static int step(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
 
 static int look_at(struct mlc_ctx *ctx, struct tick *t, const char *id)
 {
-        _cleanup_(look_done) struct look l = {
-                .id = id, .asked = t->asked, .watch = t->watch, .changed = &t->changed};
+        _cleanup_(look_done) struct look l = {.id = id,
+                                              .asked = t->asked,
+                                              .until_ms = t->until_ms,
+                                              .watch = t->watch,
+                                              .changed = &t->changed};
         int e = read_look(ctx, &l);
 
         if (e < 0)
@@ -688,6 +693,9 @@ int rollout_tick(struct mlc_ctx *ctx)
         if (e == 0)
                 e = db_run0(&tx, SQL_ROLLOUT_ACTIVE, &rows);
         db_tx_done(&tx);
+        if (e == 0 && rows.n > 0)
+                e = gateways_ask(ctx);
+        t.until_ms = mlc_monotonic_ms() + ANSWER_MS;
         for (int i = 0; e == 0 && i < rows.n; i++) {
                 _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
 

@@ -188,7 +188,9 @@ void mlc_serving_bring_up(const struct mlc_serving_ops *ops, const struct mlc_se
                 wait_ready(ops, c, m, ret);
         if (ret->outcome == MLC_SERVING_OK && m->example != NULL && ops->infer != NULL)
                 answer_example(ops, c, m, ret);
-        if (ret->outcome != MLC_SERVING_OK && asked)
+        /* who is told to give up leaves the rest to whoever goes on */
+        if (ret->outcome != MLC_SERVING_OK && asked &&
+            (c->cancelled == NULL || !c->cancelled(c->userdata)))
                 clean_up(ops, c, m, ret);
 }
 
