@@ -168,7 +168,8 @@ const struct mlc_serving_ops *mlc_serving_find(const char *driver);
  * Loads, waits until the version is ready and stays so (three times in a row, polled), has it
  * answer m->example if there is one. What fails half-way, is refused, or is not ready by the
  * deadline is unloaded again before this returns (at most 10 s beyond the deadline); the folder is
- * the caller's to remove. When it is cancelled nothing is unloaded. Idempotent: a version that is ready already is only checked.
+ * the caller's to remove. When it is cancelled nothing is unloaded. Idempotent: a version that is
+ * ready already is only checked.
  */
 void mlc_serving_bring_up(const struct mlc_serving_ops *ops, const struct mlc_serving_call *c,
                           const struct mlc_serving_model *m, struct mlc_serving_result *ret);

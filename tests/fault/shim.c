@@ -301,7 +301,7 @@ WRAP_OPEN(openat64, "open", fd, int fd AND const char *path, (fd, path, flags, m
 /*
  * libpq, known by its public signatures. "commit" is before COMMIT is sent (its failure: sent, and
  * the connection lost before the answer), "committed" when the answer has come. Where promotions,
- * approvals or changes move, "commit TO+TO…" and "committed TO+TO…" are judged as well.
+ * approvals, changes or rollouts move, "commit TO+TO…" and "committed TO+TO…" are judged as well.
  */
 typedef struct pg_conn PGconn;
 typedef struct pg_result PGresult;
@@ -332,6 +332,12 @@ static void look_at(const char *name, const char *const *values)
         if (strcmp(name, "promotion_move") == 0 || strcmp(name, "promotion_judged") == 0 ||
             strcmp(name, "change_move") == 0)
                 add_move(values[1]);
+        if (strcmp(name, "rollout_set") == 0) { /* "running1": with its step */
+                char to[32];
+
+                (void)snprintf(to, sizeof(to), "%.20s%.8s", values[1], values[2]);
+                add_move(to);
+        }
         for (size_t i = 0; i < sizeof(fixed) / sizeof(*fixed); i++)
                 if (strcmp(name, fixed[i][0]) == 0)
                         add_move(fixed[i][1]);
@@ -393,4 +399,20 @@ PGresult *PQgetResult(PGconn *c)
         if (board != NULL && res != NULL && strcmp(REAL(PQcmdStatus)(res), "COMMIT") == 0)
                 after(judge_commit("committed"));
         return res;
+}
+
+/* A gateway's table: "put" is before it is sent, with KILL_AFTER when it is. */
+ssize_t send(int fd, const void *p, size_t n, int flags)
+{
+        static const char put[] = "PUT /v1/table ";
+        int action = ACTION_NONE;
+        ssize_t r;
+
+        if (board != NULL && n > sizeof(put) && memcmp(p, put, sizeof(put) - 1) == 0)
+                action = judge("put");
+        if (FAILS(action))
+                return -1;
+        r = REAL(send)(fd, p, n, flags);
+        after(action);
+        return r;
 }

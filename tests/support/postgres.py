@@ -45,6 +45,13 @@ class Postgres:
             env=env, cwd="/", capture_output=True, text=True, check=False, **who)
         if made.returncode:
             raise RuntimeError(f"initdb failed:\n{made.stdout}{made.stderr}")
+        self.run()
+        return self
+
+    def run(self):
+        """What start() does once the cluster is made."""
+        who = process.account(OWNER)
+        env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", **self.env}
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         with open(self.log, "ab") as log:
             # not through pg_ctl, so that the postmaster is our child and dies with us
@@ -53,7 +60,6 @@ class Postgres:
                 env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=process.die_with_parent(signal.SIGINT), **who)
         process.wait_until(self._ready, 60, "PostgreSQL takes connections")
-        return self
 
     def _ready(self):
         if self.child.poll() is not None:

@@ -4,6 +4,7 @@ import collections
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 
@@ -18,15 +19,53 @@ MODEL_YAML = b"format: onnx\nprotocol: oip\n"
 class Serving(FakeTriton):
     """A fake Triton whose models may err, be slow, or die while they answer.
 
-    errors: {name: share of inferences that get a 500}; slow: {name: seconds}.
+    errors: {name: share of inferences that get a 500}; slow: {name: seconds}; says: {name: what
+    becomes of (status, reply)}; flaps: {name: how many questions whether it is ready get no for
+    every second answer}.
     """
 
     def __init__(self, repository, **more):
-        self.errors, self.slow = {}, {}
+        self.errors, self.slow, self.says, self.flaps = {}, {}, {}, {}
         self.random = random.Random(7)
+        self.connections = set()
+        self.alive = True
         super().__init__(repository, **more)
+        accept = self._server.get_request
+
+        def get_request():
+            made = accept()
+            self.connections.add(made[0])
+            return made
+        self._server.get_request = get_request
+
+    def kill(self):
+        """As kill -9 would: nobody listens, connections break."""
+        self.alive = False
+        self._server.socket.close()
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def start_anew(self):
+        """With nothing loaded."""
+        Serving.__init__(self, self.repository, port=self.port)
+
+    def ready(self, name, version, body):
+        left = self.flaps.get(name, 0)
+        if left:
+            self.flaps[name] = left - 1
+            if left % 2:
+                return 400, {"error": "Model version not ready"}
+        return super().ready(name, version, body)
 
     def infer(self, name, version, body):
+        if name in self.says:
+            return self.says[name](*super().infer(name, version or name.rpartition("--")[2], body))
         time.sleep(self.slow.get(name, 0))
         if self.random.random() < self.errors.get(name, 0):
             return 500, {"error": "out of memory"}
@@ -151,6 +190,7 @@ class SiteLoad:
     def __init__(self, port, route, threads=4, pause=0.002, check=None):
         self.port, self.route, self.pause, self.check = port, route, pause, check
         self.done, self.failed, self.versions = 0, [], collections.Counter()
+        self.failed_of = collections.Counter()  # by version; None: not even an answer
         self._end, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True)
                          for n in range(threads)]
@@ -174,6 +214,7 @@ class SiteLoad:
                 self.versions[version] += 1
                 if wrong:
                     self.failed.append(wrong)
+                    self.failed_of[version] += 1
             time.sleep(self.pause)
         client.close()
 

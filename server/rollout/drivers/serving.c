@@ -130,7 +130,8 @@ static void wait_ready(const struct mlc_serving_ops *ops, const struct mlc_servi
                 if (steady == STEADY)
                         return;
                 pause = steady > 0 ? POLL_MS : pause + pause / 4;
-                if (!nap(c, pause < POLL_MS_MAX ? pause : POLL_MS_MAX))
+                pause = pause < POLL_MS_MAX ? pause : POLL_MS_MAX;
+                if (!nap(c, pause))
                         break;
         }
         if (ret->outcome == MLC_SERVING_OK)
