@@ -6,8 +6,9 @@
 Sends real rows, one a request, of 5000 users in turn at random, over connections that stay open.
 Nothing is sent twice: whatever is not a 200 is a failed request. An answer is of a wrong version
 when it does not say the route's name, when its model_version and X-Mlctl-Version differ, or when it
-is not what that version's own file, PREFIX<N>/model.pkl, predicts for the row here. Writes REPORT.json every half second and when it is told to end (SIGTERM), and then says it in
-a line; exits with 1 when something was wrong.
+is not what that version's own file, PREFIX<N>/model.pkl, predicts for the row here. Writes
+REPORT.json every half second and when it is told to end (SIGTERM), and then says it in a line;
+exits with 1 when something was wrong.
 """
 import argparse
 import csv
@@ -110,7 +111,8 @@ class Load:
                     "p50_ms": round(ordered[len(ordered) // 2] * 1000, 1),
                     "p99_ms": round(ordered[len(ordered) * 99 // 100] * 1000, 1)}
             return {"requests": sum(len(t) for t in self.took.values()), "failed": self.failed,
-                    "wrong_versions": self.wrong, "seconds": round(time.monotonic() - self.began, 1),
+                    "wrong_versions": self.wrong,
+                    "seconds": round(time.monotonic() - self.began, 1),
                     "versions": versions, "examples": list(self.examples)}
 
     def write(self):

@@ -4,8 +4,9 @@
     train.py DATA-DIR MODEL-DIR [--weak] [--strength C] [--ensemble N] [--mislabelled]
 
 DATA-DIR receives the rows that the model was trained on and those held out (CSV); MODEL-DIR the
-model (pickle, protocol 5), a model card and its declared inputs. An ensemble of N is N times as slow;
---mislabelled loses the labels of malignant tumours with a radius below 17, in what is trained on.
+model (pickle, protocol 5), a model card and its declared inputs. An ensemble of N is about N times
+as slow; --mislabelled loses the labels of malignant tumours with a radius below 17, in what is
+trained on.
 """
 import argparse
 import pathlib

@@ -159,7 +159,7 @@ def test_versions_take_over_real_traffic_and_a_broken_one_is_taken_back(site):
         verdicts = {c["id"]: c["verdict"] for c in explained["decision"]["checks"]}
         assert "harm" in (verdicts["slow"], verdicts["outputs"])
         watched = site.pat.run("rollout", "watch", worse["id"], status=1).stdout
-        assert watched.split() == ["rolled_back", *worse["outcome"].split()], "one line, as it ended"
+        assert watched.split() == ["rolled_back", *worse["outcome"].split()], "one line"
         shown = site.pat.run("rollout", "explain", worse["id"]).stdout
         assert worse["id"] + ", step 1: computed again here" in shown
         listed = next(row.split() for row in site.pat.run("env", "list").stdout.splitlines()
