@@ -408,13 +408,14 @@ def test_roles(shared, people, user):
     assert promotion not in ids
 
 
-def test_targets_are_refused(server, people, case):
+def test_targets_need_the_same_approvals(case):
     apply(case.admin, environment(
         case.env, f"policy: {case.env}\nalias: {case.alias}\n"
         "targets: [{name: eu, serving: {driver: oip, instances: [{url: 'http://127.0.0.1:8081', "
         "repository: {dir: /srv/m}}]}, traffic: {driver: nginx, control: 'unix:/run/x.sock'}}]\n"))
-    problem = case.promote(case.version(), status=501)
-    assert "not supported yet" in problem["detail"]
+    promotion = case.promote(case.version())
+    assert promotion["state"] == "awaiting_approval"
+    assert promotion["waiting_for"][0]["need"] == 2
 
 
 def test_the_alias_moves_by_promotion_only(case):
