@@ -203,7 +203,7 @@ def test_only_the_endpoints_of_the_table(proxy):
     assert [s for s in two.seen if "health" not in s[1]]
 
 
-def test_200_changes_under_load(proxy):
+def test_changes_under_load(proxy):
     proxy.put(0)
     with gateway.Load(proxy.process.port, threads=4, pause=0.001) as load:
         for n in range(60):
