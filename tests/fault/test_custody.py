@@ -13,6 +13,8 @@ import pytest
 
 from support import gate, signing
 from support.cli import Person, invite
+from support.fake_adapter import FakeAdapter
+from support.gateway import Gateway
 from support.process import account, wait_until
 from support.server import Directories, Server
 
@@ -69,7 +71,7 @@ class Scene:
     def live(self, promotion):
         def state():
             shown = self.kim.json("promotion", "show", promotion)
-            assert shown["state"] in ("approved", "live"), shown
+            assert shown["state"] in ("approved", "rolling_out", "live"), shown
             return shown["state"] == "live"
         wait_until(state, 30, "it is live")
 
@@ -335,6 +337,45 @@ def test_the_owners_way_passes(scene):
     assert {"name": "staging", "protected": False} in scene.verify()["environments"]
     shown = scene.dana.run("audit", "verify", "--trust", scene.trust).stdout
     assert "unprotected  staging" in shown
+
+
+class Trusting(FakeAdapter):
+    """An inference server that does not ask who calls."""
+
+    def __init__(self):
+        super().__init__(bytes(32))
+
+    def verify(self, headers, body):
+        return True
+
+
+def test_the_owners_way_passes_with_rollouts(scene, tmp_path):
+    """What is live, and the alias, move with the traffic and by the same approvals."""
+    gateway = Gateway(tmp_path / "gw").start()
+    with Trusting() as adapter:
+        targets = (f"targets:\n  - name: eu\n    serving: {{driver: webhook, instances: [{{url: "
+                   f"'{adapter.url}/hook'}}]}}\n    traffic: {{driver: nginx, control: "
+                   f"'unix:{gateway.path}'}}\n")
+        scene.change(PROTECTED.replace("threshold: 2\n", f"threshold: 2\n{targets}"))
+        # owners sign for a model's routes: they must be able to read it
+        scene.root.http.ok("POST", "/api/v1/users/eli/roles", json={"role": "auditor"})
+        for wait in [i for i in scene.dana.json("inbox") if i["kind"] == "change"]:
+            scene.sign(wait["id"])
+        scene.change(
+            f"apiVersion: mlctl/v1\nkind: Model\nname: {MODEL}\nrollout: {{strategy: blue-green}}"
+            "\nroutes: [{route: fraud, environments: [production]}]\n")
+        promotion = scene.promote(f"{MODEL}:3", scene.ada, scene.bob)
+        assert scene.kim.json("promotion", "show", promotion)["rollout"]
+        assert [v["version"] for r in gateway.table()["routes"] for v in r["variants"]] == [3]
+        scene.kim.run("rollback", MODEL, "--in", "production", "--reason", "slow")
+        wait_until(lambda: [v["version"] for r in gateway.table()["routes"]
+                            for v in r["variants"]] == [2], 30, "the one before gets the traffic")
+        for found in scene.verify_both():
+            assert found["ok"] is True, found
+            assert {"name": "production", "protected": True} in found["environments"]
+        assert "protected  production" in scene.dana.run("audit", "verify", "--trust",
+                                                         scene.trust).stdout
+    gateway.stop()
 
 
 def test_other_founding_owners(scene):
