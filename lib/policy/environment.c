@@ -377,6 +377,24 @@ static int owners(const struct pol_in *in, struct mlc_err *err)
         return 0;
 }
 
+/* A gateway holds one table, in which a route stands once. */
+static int one_control_each(const struct pol_in *in, struct mlc_err *err)
+{
+        const json_t *targets = json_object_get(in->out, "targets"), *a, *b;
+        size_t i, j;
+
+        json_array_foreach (targets, i, a)
+                for (j = 0; j < i; j++) {
+                        b = json_array_get(targets, j);
+                        if (json_equal(json_object_get(json_object_get(a, "traffic"), "control"),
+                                       json_object_get(json_object_get(b, "traffic"), "control")))
+                                return pol_fail(in, "targets", err,
+                                                "two targets have the same traffic control: name "
+                                                "all instances of a gateway in one target");
+                }
+        return 0;
+}
+
 int pol_read_environment(const struct pol_in *in, struct mlc_err *err)
 {
         static const char *const keys[] = {"apiVersion", "kind",    "name",    "policy",
@@ -400,6 +418,8 @@ int pol_read_environment(const struct pol_in *in, struct mlc_err *err)
                 r = pol_items(in, "targets", target, ITEMS_MAX, err);
         if (r == 0)
                 r = pol_distinct(in, "targets", "name", err);
+        if (r == 0)
+                r = one_control_each(in, err);
         if (r == 0)
                 r = pol_object(in, "windows", windows, err);
         if (r == 0 && json_is_null(json_object_get(in->out, "windows")))

@@ -39,16 +39,14 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
                 r = pol_texts(in, "checks", pol_id, MLC_CHECKS_MAX, err);
         if (r == 0 && pol_has(in, "wait"))
                 r = pol_enum(in, "wait", waits, NULL, err);
-        if (r == 0 && pol_has(in, "targets"))
-                r = pol_texts(in, "targets", pol_id, 64, err);
         return r;
 }
 
 static int step(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"mirror",  "weight", "requests", "for",     "labels",
-                                           "advance", "checks", "wait",     "targets", NULL};
-        static const char *const reserved[] = {"approvals", NULL};
+        static const char *const keys[] = {"mirror",  "weight", "requests", "for", "labels",
+                                           "advance", "checks", "wait",     NULL};
+        static const char *const reserved[] = {"approvals", "targets", NULL};
         static const char *const advance[] = {"no-harm", "proven", NULL};
         int r = pol_only(in, keys, reserved, err);
 

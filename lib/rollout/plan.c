@@ -48,10 +48,10 @@ static const json_t *with(const json_t *list, const char *key, const char *value
 
 static json_t *step_new(int weight, int mirror, int requests, int64_t for_ms)
 {
-        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:[], s:[], s:b, s:[], s:[]}", "kind",
+        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:[], s:[], s:b, s:[]}", "kind",
                          mirror > 0 ? "mirror" : "weight", "weight", weight, "mirror", mirror,
                          "requests", requests, "labels", 0, "for_ms", (json_int_t)for_ms, "advance",
-                         "no-harm", "checks", "needs", "wait", 0, "approvals", "targets");
+                         "no-harm", "checks", "needs", "wait", 0, "approvals");
 }
 
 /* Parts of 10000; what is written above 0 stays above 0. */
@@ -67,7 +67,7 @@ static json_t *step_of(const json_t *doc)
         json_t *s = step_new(parts(json_object_get(doc, "weight")),
                              parts(json_object_get(doc, "mirror")), (int)int_get(doc, "requests"),
                              int_get(doc, "for_ms"));
-        static const char *const same[] = {"advance", "approvals", "targets"};
+        static const char *const same[] = {"advance", "approvals"};
 
         json_object_set_new(s, "labels", json_integer(int_get(doc, "labels")));
         json_object_set_new(s, "wait", json_boolean(json_object_get(doc, "wait") != NULL));
@@ -108,28 +108,8 @@ static json_t *steps_first(const json_t *doc)
         else
                 step = step_of(last);
         json_object_set_new(step, "advance", json_string("no-harm"));
-        json_object_set_new(step, "targets", json_array()); /* where nothing runs, all begin */
         json_array_append_new(s, step);
         return s;
-}
-
-/* Targets that there are; err.field is of the model's document. */
-static int targets_known(const struct making *m, struct mlc_err *err)
-{
-        const json_t *all = json_object_get(m->docs->environment, "targets"), *step, *t;
-        char at[MLC_JSON_POINTER_MAX];
-        size_t i, j;
-
-        json_array_foreach (json_object_get(m->rollout, "steps"), i, step)
-                json_array_foreach (json_object_get(step, "targets"), j, t) {
-                        if (with(all, "name", json_string_value(t)) != NULL)
-                                continue;
-                        (void)snprintf(at, sizeof(at), "/rollout/steps/%zu/targets/%zu", i, j);
-                        return mlc_fail_field(
-                                err, MLC_E_INVALID, at, "environment '%s' has no target '%s'",
-                                text_get(m->docs->environment, "name"), json_string_value(t));
-                }
-        return 0;
 }
 
 static bool has_mirror(const json_t *plan)
@@ -160,10 +140,7 @@ static int steps(struct making *m, struct mlc_err *err)
         const json_t *doc = json_object_get(m->rollout, "steps"), *v;
         json_t *list;
         size_t i;
-        int r = targets_known(m, err);
 
-        if (r < 0)
-                return r;
         if (m->first) {
                 list = steps_first(doc);
         } else if (json_array_size(doc) == 0) {
@@ -176,8 +153,7 @@ static int steps(struct making *m, struct mlc_err *err)
                         json_array_append_new(list, step_of(v));
                         last = v;
                 }
-                if (parts(json_object_get(last, "weight")) != MLC_ROLLOUT_ALL ||
-                    json_array_size(json_object_get(last, "targets")) > 0)
+                if (parts(json_object_get(last, "weight")) != MLC_ROLLOUT_ALL)
                         json_array_append_new(list, step_new(MLC_ROLLOUT_ALL, 0, 0, 0));
         }
         json_object_set_new(m->plan, "steps", list);

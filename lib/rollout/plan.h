@@ -21,7 +21,7 @@
  *   "requests","labels" (least number of the candidate's in this step),"for_ms",
  *   "advance":"no-harm"|"proven","checks":[ids whose harm ends this step],"needs":[ids that must
  *   have data here, and at "proven" be proven, before the step is over],"wait":bool (an operator
- * says go on),"approvals":[rules as in a policy],"targets":[names; empty: all]} needs leaves out:
+ * says go on),"approvals":[rules as in a policy]} needs leaves out:
  * latencies in a mirror step; everything but promql at 100 %, where no stable runs beside; labels
  * where the step names neither them nor a number of labels. CHECK: the document's, normalised, with
  * "alpha_harm": alpha shared among the checks with mode enforce (Bonferroni, which is Holm's first

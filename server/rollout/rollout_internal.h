@@ -25,7 +25,8 @@
 #define ROLLOUT_JOB_ARENA (64u << 20)
 #define ROLLOUT_TRIES_MAX 5 /* a load that was refused so often has failed */
 #define ROLLOUT_WHOLE 10000 /* weights are parts of this */
-#define ROLLOUT_TAP_SAMPLE 1000 /* share of requests compared without a mirror, of the whole */
+#define ROLLOUT_TAP_REQUESTS 2000 /* so many of a step's are copied where outputs are looked at */
+#define ROLLOUT_TAP_SAMPLE 1000 /* but at least this share, of the whole */
 
 /* A row. rollout_done frees. */
 struct rollout {

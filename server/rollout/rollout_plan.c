@@ -37,7 +37,7 @@ static json_t *plan_back(const struct rollout_in *in)
                          in->environment, "strategy", "rollback", "first", 0, "steps", "kind",
                          "weight", "weight", ROLLOUT_WHOLE, "mirror", 0, "requests", 0, "labels", 0,
                          "for_ms", 0, "advance", "no-harm", "checks", "wait", 0, "approvals",
-                         "targets", "checks", "exposure", "on_harm", "pause", "on_silence", "hold",
+                         "needs", "checks", "exposure", "on_harm", "pause", "on_silence", "hold",
                          "deadline_ms", "on_deadline", "pause", "on_lost_control", "hold", "ab",
                          "source");
 }

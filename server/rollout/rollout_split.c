@@ -287,17 +287,33 @@ static int64_t error_limit(const struct rollout *r)
         return requests / 2 > 50 ? requests / 2 : 50;
 }
 
-/* The share of requests to copy: what a mirror asks for, or a sample for comparison. */
+static bool looks_at_outputs(const struct rollout *r)
+{
+        const json_t *check;
+        size_t i;
+
+        json_array_foreach (json_object_get(r->plan, "checks"), i, check)
+                if (mlc_streq(text_of(check, "type"), "prediction-distribution"))
+                        return true;
+        return false;
+}
+
+/* The share of requests to copy: what a mirror asks for; where outputs are looked at all of a short
+ * step, and of a longer one as many as decide in it. */
 static int tap_of(const struct rollout *r)
 {
         const json_t *step = rollout_step(r, r->step);
+        int64_t requests = json_integer_value(json_object_get(step, "requests"));
         int mirror = (int)json_integer_value(json_object_get(step, "mirror"));
+        int64_t share;
 
-        if (mirror > 0)
+        if (mirror > 0 || step == NULL || !looks_at_outputs(r))
                 return mirror;
-        return step != NULL && json_array_size(json_object_get(r->plan, "checks")) > 0
-                       ? ROLLOUT_TAP_SAMPLE
-                       : 0;
+        share = requests > 0 ? ROLLOUT_WHOLE * (int64_t)ROLLOUT_TAP_REQUESTS / requests
+                             : ROLLOUT_WHOLE;
+        if (share > ROLLOUT_WHOLE)
+                return ROLLOUT_WHOLE;
+        return share < ROLLOUT_TAP_SAMPLE ? ROLLOUT_TAP_SAMPLE : (int)share;
 }
 
 int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int weight)

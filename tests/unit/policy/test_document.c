@@ -259,6 +259,13 @@ static const struct {
         {MODEL "rollout: {strategy: fast}\n", "line 4, column 11: ", "canary"},
         {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, approvals: []}]}\n",
          "line 4, column 50: ", "not supported yet"},
+        {ENV "targets: [{name: a, serving: {driver: oip, instances: [{url: 'http://x', repository: "
+             "{dir: /a}}]}, traffic: {driver: nginx, control: 'unix:/c'}}, {name: b, serving: "
+             "{driver: oip, instances: [{url: 'http://y', repository: {dir: /b}}]}, traffic: "
+             "{driver: nginx, control: 'unix:/c'}}]\n",
+         "line 4, column ", "the same traffic control"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, targets: [eu]}]}\n",
+         "line 4, column 50: ", "not supported yet"},
         {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, checks: [x]}], checks: [{id: y, "
                "type: labels, margin: 1%}]}\n",
          "line 4, column 59: ", "there is no check 'x'"},

@@ -70,7 +70,7 @@ static void defaults(void **state)
 
 #define FULL                                                                                       \
         ROLLOUT("{'strategy':'canary','steps':[{'mirror':'10%','requests':2000,'for':'10m'},{"     \
-                "'weight':'5%','requests':1000,'for':'10m','targets':['eu']},{'weight':'0.001%',"  \
+                "'weight':'5%','requests':1000,'for':'10m'},{'weight':'0.001%',"                   \
                 "'checks':['errors','truth'],'wait':'person'},{'weight':'50%','labels':10,"        \
                 "'advance':'proven'}],'checks':[{'id':'errors','type':'error-rate','margin':"      \
                 "'0.5%','alpha':0.04},{'id':'slow','type':'slower-than','limit':'50ms','margin':"  \
@@ -90,7 +90,6 @@ static void documents_become_steps(void **state)
         assert_int_equal(number(step(plan, 4), "weight"), 10000);
         assert_int_equal(number(step(plan, 2), "weight"), 1); /* above 0 stays above 0 */
         assert_int_equal(number(step(plan, 1), "for_ms"), 600000);
-        assert_ids(json_object_get(step(plan, 1), "targets"), "eu");
         assert_true(json_is_true(json_object_get(step(plan, 2), "wait")));
         assert_ids(json_object_get(step(plan, 0), "checks"),
                    "errors slow outputs agreement truth tail q");
@@ -136,10 +135,6 @@ static void what_cannot_be_is_refused(void **state)
         static const struct {
                 const char *environment, *model, *field;
         } v[] = {
-                {NO_ENV,
-                 ROLLOUT("{'strategy':'canary','steps':[{'weight':'5%','targets':['mars']}]"
-                         "}"),
-                 "/rollout/steps/0/targets/0"},
                 {NO_ENV,
                  ROLLOUT("{'strategy':'canary','steps':[{'weight':'5%'},{'weight':'50%',"
                          "'checks':['no']}]}"),
