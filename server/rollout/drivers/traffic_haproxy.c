@@ -369,9 +369,9 @@ static json_t *bank_of(const char *variant, int64_t generation, int64_t version,
                          "generation", (json_int_t)generation, "variant", variant, "version",
                          (json_int_t)version, "requests", (json_int_t)c->n[0], "status", "2xx",
                          (json_int_t)c->n[1], "3xx", (json_int_t)c->n[2], "4xx",
-                         (json_int_t)c->n[3], "5xx", (json_int_t)(c->n[4] + c->n[5]),
+                         (json_int_t)c->n[3], "5xx", (json_int_t)c->n[4] + (json_int_t)c->n[5],
                          "upstream_errors", 0, "timeouts", 0, "wrong_version", 0, "invalid", 0,
-                         "errors", (json_int_t)(c->n[4] + c->n[5]), "latency", "gamma",
+                         "errors", (json_int_t)c->n[4] + (json_int_t)c->n[5], "latency", "gamma",
                          MLC_LATENCY_GAMMA_TEXT, "min_us", MLC_LATENCY_MIN_US, "buckets");
 }
 
