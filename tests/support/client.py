@@ -44,8 +44,13 @@ class Client(requests.Session):
     def request(self, method, path, **kwargs):  # pylint: disable=arguments-differ
         kwargs.setdefault("timeout", self.timeout)
         kwargs.setdefault("allow_redirects", False)
-        reply = super().request(method, urllib.parse.urljoin(self.url + "/", path), **kwargs)
-        body = None if kwargs.get("stream") else reply.content
+        whole = not kwargs.pop("stream", False)
+        reply = super().request(method, urllib.parse.urljoin(self.url + "/", path), stream=True,
+                                **kwargs)
+        if whole and reply.headers.get("Content-Type") == "text/event-stream":
+            whole = False  # it never ends: who wants events asks for a stream
+            reply.close()
+        body = reply.content if whole else None
         record(method.upper(), urllib.parse.urlsplit(reply.url).path, reply, body)
         return reply
 
