@@ -22,6 +22,7 @@
 #include "db/db.h"
 #include "gate/gate.h"
 #include "gateway/gateway.h"
+#include "http/metrics.h"
 #include "http/server.h"
 #include "promotion/promotion.h"
 #include "registry/registry.h"
@@ -208,6 +209,25 @@ static int start_mirror(struct app *app, struct mlc_err *err)
         return mirror_new(&app->mirror, err);
 }
 
+/* Copies of requests: who compares should know how many were left out. */
+static void write_mirror_metrics(struct app *app, struct metrics_out *out)
+{
+        static const struct {
+                const char *member, *name, *help;
+        } counters[] = {
+                {"received", "mlctl_mirror_received_total", "Copies that gateways sent."},
+                {"dropped", "mlctl_mirror_dropped_total", "Copies not asked again: queue full."},
+                {"asked", "mlctl_mirror_asked_total", "Copies that a candidate was asked."},
+                {"failed", "mlctl_mirror_failed_total", "Copies that a candidate did not answer."},
+        };
+        _cleanup_(json_decref_p) json_t *totals = mirror_totals(app->mirror);
+
+        for (size_t i = 0; i < ARRAY_LEN(counters); i++)
+                metrics_counter(
+                        out, counters[i].name, counters[i].help, NULL,
+                        (double)json_integer_value(json_object_get(totals, counters[i].member)));
+}
+
 static void stop_mirror(struct app *app)
 {
         mirror_free(app->mirror);
@@ -218,6 +238,7 @@ static int start_hooks(struct app *app, struct mlc_err *err)
 {
         (void)err;
         app->hooks.ready[app->hooks.n_ready++] = audit_ready;
+        app->hooks.metrics[app->hooks.n_metrics++] = write_mirror_metrics;
         return 0;
 }
 

@@ -110,24 +110,3 @@ double mlc_power_unpaired(struct mlc_non_inferiority t, double p)
         }
         return sum;
 }
-
-void mlc_holm(double *p, unsigned n)
-{
-        unsigned order[1024];
-        double worst = 0.0;
-
-        assert(n <= 1024);
-        for (unsigned i = 0; i < n; i++) {
-                unsigned j = i;
-
-                for (; j > 0 && p[order[j - 1]] > p[i]; j--)
-                        order[j] = order[j - 1];
-                order[j] = i;
-        }
-        for (unsigned i = 0; i < n; i++) {
-                double adjusted = (double)(n - i) * p[order[i]];
-
-                worst = fmax(worst, fmin(1.0, adjusted));
-                p[order[i]] = worst;
-        }
-}

@@ -64,6 +64,3 @@ struct mlc_non_inferiority {
 };
 double mlc_power_unpaired(struct mlc_non_inferiority t, double p);
 double mlc_power_paired(struct mlc_non_inferiority t, double discordant);
-
-/* Holm's step-down adjustment in place: p[i] becomes the adjusted p (Holm 1979). n at most 1024. */
-void mlc_holm(double *p, unsigned n);

@@ -67,15 +67,6 @@ update app_user set status = $2 where id = $1
 -- name: auth_user_erase
 update app_user set status = 'erased', name = null where id = $1
 
--- name: auth_tokens_of_user
-select id from token where user_id = $1 and not revoked order by id for update
-
--- name: auth_keys_of_user
-select id from ssh_key where user_id = $1 and not revoked order by id for update
-
--- name: auth_roles_of_user
-select role, ns from role_grant where user_id = $1 order by ns, role for update
-
 -- name: auth_role_insert
 insert into role_grant (user_id, role, ns) values ($1, $2, $3) on conflict do nothing returning 1
 

@@ -257,10 +257,3 @@ void gateway_stop(struct app *app)
         free(g);
         app->gateway = NULL;
 }
-
-int gateway_tap_socket(struct app *app, int *ret_fd, struct mlc_err *err)
-{
-        if (app->gateway == NULL)
-                return mlc_fail(err, MLC_E_UNAVAILABLE, "mlctld runs without --gateway");
-        return gateway_bind_unix(app->gateway, "tap.sock", SOCK_DGRAM, ret_fd, err);
-}

@@ -20,9 +20,3 @@ int gateway_start(struct app *app, struct mlc_err *err) MLC_CHECK;
 void gateway_stop(struct app *app);
 /* Every tick: starts a child that ended again. Negative when that failed; it is tried again. */
 int gateway_tend(struct app *app, struct mlc_err *err) MLC_CHECK;
-
-/*
- * The socket at which the tap's records arrive (lib/rollout/tap.h), bound so that nginx's workers
- * may send to it; the caller closes it. One at a time: a second one takes over from the first.
- */
-int gateway_tap_socket(struct app *app, int *ret_fd, struct mlc_err *err) MLC_CHECK;

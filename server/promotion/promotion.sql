@@ -316,9 +316,6 @@ from document d join document_version v on v.kind = d.kind and v.name = d.name a
 where d.kind = 'Environment' and d.name > $1 and ($2::text is null or d.name = $2)
 order by d.name limit $5::bigint
 
--- name: promotion_reason
-select i.value from audit_pii i where i.commitment = $1
-
 -- name: check_promotions
 -- One after the other; the last column counts people whose approval stands and is about this verdict.
 select p.id, p.seq, coalesce(p.bundle, ''), coalesce(p.verdict, ''), coalesce(p.verdict_digest, ''), p.digest,

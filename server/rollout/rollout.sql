@@ -33,9 +33,6 @@ from rollout where id = $1
 -- name: rollout_find_active
 select id from rollout where model = $1 and environment = $2 and ended is null
 
--- name: rollout_of_promotion
-select id from rollout where promotion = $1
-
 -- name: rollout_active
 select id from rollout where ended is null order by seq
 
@@ -157,9 +154,6 @@ set environment = excluded.environment, target = excluded.target, model = exclud
 select control, route, target, entry, generation from split where model = $1 and environment = $2
 order by control, route
 
--- name: split_owner
-select environment, model from split where control = $1 and route = $2
-
 -- name: split_remove
 delete from split where control = $1 and route = $2
 
@@ -223,9 +217,6 @@ select json_build_object(
          'created', rollout_time(r.created), 'changed', rollout_time(r.changed), 'ended', rollout_time(r.ended),
          'url', '/api/v1/rollouts/' || r.id)::text
 from rollout r join app_user u on u.id = r.requested_by where r.id = $1
-
--- name: rollout_changed
-select rollout_time(changed) from rollout where id = $1
 
 -- name: rollout_explained
 select json_build_object('rollout', r.id, 'plan', r.plan::json, 'statistics', r.stats::json,

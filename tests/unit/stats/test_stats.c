@@ -89,18 +89,6 @@ static void sample_sizes(void **state)
         assert_int_equal(mlc_n_paired(.04, .01, .025, .8), 3138);
 }
 
-static void holm(void **state)
-{
-        double p[] = {0.01, 0.04, 0.03, 0.005};
-
-        (void)state;
-        mlc_holm(p, 4); /* R: p.adjust(c(.01,.04,.03,.005), "holm") */
-        close_to(p[0], 0.03, 1e-15);
-        close_to(p[1], 0.06, 1e-15);
-        close_to(p[2], 0.06, 1e-15);
-        close_to(p[3], 0.02, 1e-15);
-}
-
 /* The share of simulated comparisons that pass agrees with the exact power within three standard
  * errors. */
 static void power_is_what_simulation_finds(void **state)
@@ -152,7 +140,6 @@ int main(void)
                 cmocka_unit_test(proportions),
                 cmocka_unit_test(paired),
                 cmocka_unit_test(sample_sizes),
-                cmocka_unit_test(holm),
                 cmocka_unit_test(power_is_what_simulation_finds),
                 cmocka_unit_test(size_approaches_alpha),
         };
