@@ -223,7 +223,7 @@ def better_evaluation(d):
 
 def something_more(d):
     (d / "proofs" / "note").write_text("x")
-    (d / "SHA256SUMS").write_text((d / "SHA256SUMS").read_text().replace("names.json", "nams.json"))
+    (d / "SHA256SUMS").write_text((d / "SHA256SUMS").read_text().replace("names.json", "other.json"))
 
 
 @pytest.mark.parametrize("change, says", [

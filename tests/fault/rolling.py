@@ -34,12 +34,8 @@ class Stage:
         class At(Site):
             port = property(lambda self: gateway.port if gateway else Site.port.fget(self))
 
-            def apply(self, more=""):
-                if gateway:
-                    self.control = f"unix:{gateway.path}"
-                super().apply(more)
-
-        self.sites.append(At(self.server, self.people, self.roots))
+        traffic = gateway and f"{{driver: nginx, control: 'unix:{gateway.path}'}}"
+        self.sites.append(At(self.server, self.people, self.roots, traffic=traffic))
         return self.sites[-1]
 
     def case(self, rollout, site=None):
