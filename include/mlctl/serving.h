@@ -50,6 +50,7 @@ const char *mlc_serving_outcome_name(enum mlc_serving_outcome o); /* "not_ready"
 struct mlc_serving_result {
         enum mlc_serving_outcome outcome;
         int status; /* HTTP; 0 when no answer came */
+        char peer[64]; /* "ADDRESS:PORT" that the last answer came from; "" before any */
         /* one printable line: the server's own words, or what went wrong; "" when ok */
         char text[MLC_SERVING_TEXT_MAX];
 };

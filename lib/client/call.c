@@ -243,6 +243,22 @@ static int failed(const struct mlc_caller *c, const struct transfer *t, CURLcode
                         c->curl_error[0] != '\0' ? c->curl_error : curl_easy_strerror(code));
 }
 
+static void get_peer(CURL *curl, char ret[MLC_PEER_MAX])
+{
+        const char *ip = NULL;
+        long port = 0;
+        int n;
+
+        (void)curl_easy_getinfo(curl, CURLINFO_PRIMARY_IP, &ip);
+        (void)curl_easy_getinfo(curl, CURLINFO_PRIMARY_PORT, &port);
+        ret[0] = '\0';
+        if (ip == NULL || *ip == '\0' || port <= 0)
+                return;
+        n = snprintf(ret, MLC_PEER_MAX, strchr(ip, ':') != NULL ? "[%s]:%ld" : "%s:%ld", ip, port);
+        if (n < 0 || n >= MLC_PEER_MAX)
+                ret[0] = '\0';
+}
+
 int mlc_call(struct mlc_caller *c, const struct mlc_call *call, struct mlc_reply *ret,
              struct mlc_err *err)
 {
@@ -261,6 +277,7 @@ int mlc_call(struct mlc_caller *c, const struct mlc_call *call, struct mlc_reply
         c->curl_error[0] = '\0';
         code = curl_easy_perform(c->curl);
         (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+        get_peer(c->curl, t.reply.peer);
         curl_easy_reset(c->curl); /* forgets what points into this frame */
         curl_slist_free_all(headers);
         if (code == CURLE_OK && (status < 100 || status > 599)) {

@@ -39,8 +39,11 @@ struct mlc_call {
         void *userdata;
 };
 
+#define MLC_PEER_MAX 64
+
 struct mlc_reply {
         int status; /* 100 … 599, as sent; 3xx too */
+        char peer[MLC_PEER_MAX]; /* who answered: "127.0.0.1:8081", "[::1]:8081"; "" by a socket */
         struct mlc_str body; /* any bytes */
         struct mlc_str headers; /* lines "name: value\n", names in lower case */
 };

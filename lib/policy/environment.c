@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kind: Environment. */
+#include <assert.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -190,6 +192,35 @@ static int metrics(const struct pol_in *in, struct mlc_err *err)
         return r < 0 ? r : pol_text(in, "prometheus", pol_url, err);
 }
 
+/* nginx asks an instance for /v2/models/… by plain HTTP. */
+static int plain(const struct pol_in *in, struct mlc_err *err)
+{
+        const json_t *serving = json_object_get(in->out, "serving"), *v;
+        const char *url, *path;
+        char at[MLC_JSON_POINTER_MAX];
+        size_t i;
+
+        json_array_foreach (json_object_get(serving, "instances"), i, v) {
+                struct pol_in item = {.at = at};
+                int n = snprintf(at, sizeof(at), "%s/serving/instances/%zu", in->at, i);
+
+                assert(n > 0 && (size_t)n < sizeof(at));
+                url = json_string_value(json_object_get(v, "url"));
+                if (mlc_starts_with(url, "https://"))
+                        return pol_fail(&item, "url", err,
+                                        "the gateway speaks plain HTTP to inference servers: "
+                                        "http://HOST:PORT is expected");
+                path = strchr(url + strlen("http://"), '/');
+                if (path != NULL && path[1] != '\0' && json_object_get(v, "repository") != NULL &&
+                    !json_is_null(json_object_get(v, "repository")))
+                        return pol_fail(&item, "url", err,
+                                        "the gateway asks inference servers for /v2/models/…: "
+                                        "leave '%s' out",
+                                        path);
+        }
+        return 0;
+}
+
 static int target(const struct pol_in *in, struct mlc_err *err)
 {
         static const char *const keys[] = {"name", "serving", "traffic", NULL};
@@ -201,7 +232,13 @@ static int target(const struct pol_in *in, struct mlc_err *err)
                 r = pol_text(in, "name", pol_id, err);
         if (r == 0)
                 r = pol_object(in, "serving", serving, err);
-        return r < 0 ? r : pol_object(in, "traffic", traffic, err);
+        if (r == 0)
+                r = pol_object(in, "traffic", traffic, err);
+        if (r == 0 && mlc_streq(json_string_value(json_object_get(
+                                        json_object_get(in->out, "traffic"), "driver")),
+                                "nginx"))
+                r = plain(in, err);
+        return r;
 }
 
 static int after(const struct pol_in *in, struct mlc_err *err)

@@ -83,7 +83,8 @@ where (state = 'wanted' or (state = 'draining' and unload_at <= now()))
 order by since limit $1::bigint
 
 -- name: served_done
-update served set state = $5, since = now(), retry_at = null, tries = 0, problem = null, tree = coalesce($7, tree)
+update served set state = $5, since = now(), retry_at = null, tries = 0, problem = null, tree = coalesce($7, tree),
+       address = coalesce($8, address)
 where environment = $1 and target = $2 and instance = $3 and name = $4 and state = $6
 
 -- name: served_failed
@@ -100,7 +101,7 @@ returning 1
 select distinct environment, target, instance, driver, settings from served where state = 'ready'
 
 -- name: served_watched_names
-select name, model, version, digest, problem is not null from served
+select name, model, version, digest, problem is not null, coalesce(address, '') from served
 where environment = $1 and target = $2 and instance = $3 and state = 'ready' order by name
 
 -- name: served_lost
@@ -113,6 +114,13 @@ where environment = $1 and target = $2 and instance = $3 and name = $4 and state
 update served set problem = $5
 where environment = $1 and target = $2 and instance = $3 and name = $4 and state = 'ready'
   and (problem is null) = ($5::text is not null) returning 1
+
+-- name: served_moved
+-- It answers from another address than before: its name leads elsewhere now.
+update served set address = $5
+where environment = $1 and target = $2 and instance = $3 and name = $4 and state = 'ready'
+  and address is distinct from $5
+returning 1
 
 -- name: rollout_lock_active
 select id from rollout where model = $1 and environment = $2 and ended is null for update
@@ -251,7 +259,7 @@ where environment = $1 and model = $2 and version = $3::bigint and state in ('wa
 
 -- name: served_endpoints
 -- Instances of a target that answer for a name; those in doubt only without another.
-select s.instance from served s
+select s.instance, coalesce(s.address, '') from served s
 where s.environment = $1 and s.target = $2 and s.name = $3 and s.state = 'ready'
   and (s.problem is null or not exists (select from served o where o.environment = s.environment and o.target = s.target
                                         and o.name = s.name and o.state = 'ready' and o.problem is null))

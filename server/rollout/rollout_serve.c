@@ -125,6 +125,7 @@ struct job {
         int64_t version, tries;
         json_t *settings; /* owned: {"serving","instance"} */
         char tree[65]; /* of what was put into the repository, "" without */
+        char peer[MLC_PEER_MAX]; /* the address that was ready */
 };
 
 static void job_free(void *userdata)
@@ -286,6 +287,7 @@ static int bring_up(struct mlc_ctx *ctx, struct job *j, const struct mlc_serving
         if (r < 0)
                 return r;
         mlc_serving_bring_up(ops, &call, &m, &result);
+        memcpy(j->peer, result.peer, sizeof(j->peer));
         return outcome(ctx, &result);
 }
 
@@ -337,7 +339,8 @@ static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, co
                 r = db_run(&tx, SQL_SERVED_DONE, NULL, DB_TEXT(j->environment), DB_TEXT(j->target),
                            DB_TEXT(j->instance), DB_TEXT(j->name),
                            DB_TEXT(mlc_streq(j->state, "wanted") ? "ready" : "gone"),
-                           DB_TEXT(j->state), DB_TEXT(j->tree[0] != '\0' ? j->tree : NULL));
+                           DB_TEXT(j->state), DB_TEXT(j->tree[0] != '\0' ? j->tree : NULL),
+                           DB_TEXT(j->peer[0] != '\0' ? j->peer : NULL));
         if (r == 0 && result < 0)
                 r = db_run(&tx, SQL_SERVED_FAILED, NULL, DB_TEXT(j->environment),
                            DB_TEXT(j->target), DB_TEXT(j->instance), DB_TEXT(j->name),

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How routes are split: the entries of gateways' tables (server/gateway/README.md). */
+#include <arpa/inet.h>
 #include <inttypes.h>
+#include <string.h>
 
+#include "client/call.h"
 #include "codec/jcs.h"
 #include "gen/rollout.sql.h"
 #include "rollout/rollout_internal.h"
@@ -40,13 +43,27 @@ static bool names(const json_t *array, const char *text)
         return false;
 }
 
-/* "http://127.0.0.1:8081/x" → "127.0.0.1:8081" */
-static json_t *endpoint(const char *url)
+/* "http://127.0.0.1:8081" → "127.0.0.1:8081". What a name leads to is known once an instance was
+ * ready (served.address); until then it has none: gateways look nothing up. */
+static void add_endpoint(json_t *list, const char *url, const char *address)
 {
-        const char *host = strstr(url, "://");
+        char host[MLC_HOST_PORT_MAX];
+        struct mlc_err ignored = {0};
+        unsigned char raw[sizeof(struct in6_addr)];
+        char *colon;
 
-        host = host != NULL ? host + 3 : url;
-        return json_stringn(host, strcspn(host, "/"));
+        if (*address != '\0') {
+                (void)json_array_append_new(list, json_string(address));
+                return;
+        }
+        if (mlc_url_host_port(url, host, &ignored) < 0)
+                return;
+        colon = strrchr(host, ':');
+        *colon = '\0';
+        if (host[0] != '[' && inet_pton(AF_INET, host, raw) != 1)
+                return;
+        *colon = ':';
+        (void)json_array_append_new(list, json_string(host));
 }
 
 /* Those that are ready; before any is, all that there shall be. */
@@ -61,11 +78,11 @@ static int endpoints(struct db_tx *tx, const char *environment, const json_t *ta
                        DB_TEXT(text_of(target, "name")), DB_TEXT(name));
 
         for (int k = 0; r == 0 && k < rows.n; k++)
-                (void)json_array_append_new(list, endpoint(db_text(&rows, k, 0)));
+                add_endpoint(list, db_text(&rows, k, 0), db_text(&rows, k, 1));
         if (r < 0 || rows.n > 0)
                 return r;
         json_array_foreach (instances, i, e)
-                (void)json_array_append_new(list, endpoint(text_of(e, "url")));
+                add_endpoint(list, text_of(e, "url"), "");
         return 0;
 }
 

@@ -36,6 +36,7 @@ static struct mlc_serving_call call_of(struct mlc_ctx *ctx, const json_t *in,
 struct watched {
         struct mlc_serving_model m;
         bool doubtful; /* it did not answer for it at the last look */
+        const char *address; /* that answered then */
 };
 
 static int read_names(struct mlc_ctx *ctx, const json_t *in, struct watched **ret, size_t *ret_n)
@@ -60,8 +61,10 @@ static int read_names(struct mlc_ctx *ctx, const json_t *in, struct watched **re
                                             .model = db_text_dup(ctx, &rows, i, 1),
                                             .version = (unsigned long long)db_int(&rows, i, 2),
                                             .digest = db_text_dup(ctx, &rows, i, 3)},
-                                      .doubtful = db_bool(&rows, i, 4)};
-                if (w->m.name == NULL || w->m.model == NULL || w->m.digest == NULL)
+                                      .doubtful = db_bool(&rows, i, 4),
+                                      .address = db_text_dup(ctx, &rows, i, 5)};
+                if (w->m.name == NULL || w->m.model == NULL || w->m.digest == NULL ||
+                    w->address == NULL)
                         return ctx->err.code;
                 *ret_n = (size_t)i + 1;
         }
@@ -105,14 +108,48 @@ static int write_change(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         return r < 0 || !c->happened ? r : rollout_follow(ctx, tx, environment, c->w->m.model);
 }
 
+static int write_address(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        struct change *c = userdata;
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        const char *environment = text_of(c->in, "environment");
+        int r = rollout_still(ctx, tx, environment, c->w->m.model);
+
+        if (r == 0)
+                r = db_run(tx, SQL_SERVED_MOVED, &rows, DB_TEXT(environment),
+                           DB_TEXT(text_of(c->in, "target")), DB_TEXT(text_of(c->in, "instance")),
+                           DB_TEXT(c->w->m.name), DB_TEXT(c->found->peer));
+        c->happened = rows.n > 0;
+        return r < 0 || !c->happened ? r : rollout_follow(ctx, tx, environment, c->w->m.model);
+}
+
+/* Its name leads elsewhere now. */
+static int move(struct mlc_ctx *ctx, struct change *c)
+{
+        int r = db_tx_retry(ctx, write_address, c);
+
+        if (r < 0 || !c->happened)
+                return r;
+        rollout_wake(ctx);
+        log_info(ctx->trace, "serving.moved", KV_STR("instance", text_of(c->in, "instance")),
+                 KV_STR("name", c->w->m.name), KV_STR("address", c->found->peer));
+        return 0;
+}
+
 static int change(struct mlc_ctx *ctx, const json_t *in, const struct watched *w,
                   const struct mlc_serving_result *found)
 {
         struct change c = {.in = in, .w = w, .found = found};
-        int r;
+        int r = 0;
 
+        if (found->outcome == MLC_SERVING_OK && found->peer[0] != '\0' &&
+            !mlc_streq(found->peer, w->address))
+                r = move(ctx, &c);
+        if (r < 0)
+                return r;
         if (found->outcome != MLC_SERVING_OK ? w->doubtful && !is_lost(found) : !w->doubtful)
                 return 0;
+        c.happened = false;
         r = db_tx_retry(ctx, write_change, &c);
         if (r < 0 || !c.happened)
                 return r;

@@ -5,8 +5,11 @@ import time
 
 import pytest
 
+from support import judged
 from support.cli import invite
+from support.gateway import Client, Gateway
 from support.judged import fresh
+from support.process import wait_until
 from support.rollouts import Case, Site
 from support.server import Directories, Server
 
@@ -76,6 +79,44 @@ def test_blue_green(site, people):
     assert alias["version"] == second
     drift = one.model.http.ok("GET", f"/api/v1/environments/{one.env}/drift")
     assert drift["ok"] is True, drift
+
+
+def test_instances_by_name(server, people, roots, tmp_path):
+    """Traffic goes to the address that was ready; a name that leads elsewhere is followed."""
+    gateway = Gateway(tmp_path).start()
+    traffic = f"{{driver: nginx, control: 'unix:{gateway.path}'}}"
+    at = Site(server, people, roots, traffic=traffic)
+    try:
+        for instance in at.instances:
+            instance.url = instance.url.replace("127.0.0.1", "LocalHost")
+        at.apply()
+        one = Case(at, Model(people["pat"].http, ns=NS), {"strategy": "blue-green"})
+        one.to_live(one.version())
+        listening = sorted(f"127.0.0.1:{i.port}" for i in at.instances)
+        assert sorted(gateway.table()["routes"][0]["variants"][0]["endpoints"]) == listening
+        client = Client(gateway.port)
+        assert client.infer(route=one.route)[0] == 200
+        before = gateway.table()["generation"]
+        server.sql("update served set address = '127.0.0.9:9' where instance like '%LocalHost%'")
+        wait_until(lambda: gateway.table()["generation"] > before, 30, "a new table")
+        wait_until(lambda: sorted(server.sql("select address from served where instance like "
+                                             "'%LocalHost%'").split()) == listening, 30, "found")
+        wait_until(lambda: sorted(gateway.table()["routes"][0]["variants"][0]["endpoints"]) ==
+                   listening and client.infer(route=one.route)[0] == 200, 30, "traffic goes there")
+        client.close()
+    finally:
+        at.close()
+        gateway.stop()
+
+
+@pytest.mark.parametrize("url, says", [
+    ("https://127.0.0.1:8081", "speaks plain HTTP"),
+    ("http://127.0.0.1:8081/v3", "leave '/v3' out")])
+def test_instances_that_a_gateway_cannot_ask(where, url, says):
+    document = judged.environment(where.env, (
+        f"policy: {where.env}\ntargets:\n  - name: eu\n    serving: {{driver: triton, instances: ["
+        f"{{url: '{url}', repository: {{dir: /srv/models}}}}]}}\n    traffic: {where.traffic}\n"))
+    assert says in json.dumps(judged.apply(where.admin, document, 400))
 
 
 def test_rollback_is_one_call(site, people):

@@ -223,7 +223,8 @@ def better_evaluation(d):
 
 def something_more(d):
     (d / "proofs" / "note").write_text("x")
-    (d / "SHA256SUMS").write_text((d / "SHA256SUMS").read_text().replace("names.json", "other.json"))
+    sums = d / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("names.json", "other.json"))
 
 
 @pytest.mark.parametrize("change, says", [

@@ -120,6 +120,7 @@ bool srv_call(const struct mlc_serving_call *c, const struct srv_request *req,
               struct mlc_reply *ret_reply, struct mlc_serving_result *ret)
 {
         _cleanup_(mlc_caller_free_p) struct mlc_caller *own = NULL;
+        static_assert(sizeof(ret->peer) == sizeof(ret_reply->peer), "one is copied to the other");
         char url[1024 + SRV_PATH_MAX];
         struct mlc_err err = {0};
         int64_t left = c->deadline_ms - mlc_monotonic_ms();
@@ -151,6 +152,7 @@ bool srv_call(const struct mlc_serving_call *c, const struct srv_request *req,
                 failed(&err, ret);
                 return false;
         }
+        memcpy(ret->peer, ret_reply->peer, sizeof(ret->peer));
         return true;
 }
 
