@@ -98,12 +98,14 @@ order by u.id for share
 
 -- name: change_lock
 select c.id, c.kind, c.name, c.before_digest, c.after_digest, c.yaml, c.normal, c.state, c.requested_by,
-       approval_time(c.expires), c.expires <= now()
+       approval_time(c.expires), c.expires <= now(),
+       exists (select from json_array_elements(c.protection::json) p where (p -> 'owners')::jsonb ? $2)
 from change_request c where c.id = $1 for update
 
 -- name: change_read
 select c.id, c.kind, c.name, c.before_digest, c.after_digest, c.yaml, c.normal, c.state, c.requested_by,
-       approval_time(c.expires), c.expires <= now()
+       approval_time(c.expires), c.expires <= now(),
+       exists (select from json_array_elements(c.protection::json) p where (p -> 'owners')::jsonb ? $2)
 from change_request c where c.id = $1
 
 -- name: change_shown
@@ -125,7 +127,8 @@ select c.id, c.seq, c.kind, c.name from change_request c
 where c.seq < $1::bigint and ($2::text is null or c.state = $2)
   and ($3::text is null or exists (select from json_array_elements(c.protection::json) p
     where p ->> 'environment' = $3))
-  and ($5::text[] is null or c.kind <> 'Model' or split_part(c.name, '/', 1) = any ($5::text[]))
+  and ($5::text[] is null or c.kind <> 'Model' or split_part(c.name, '/', 1) = any ($5::text[])
+       or exists (select from json_array_elements(c.protection::json) p where (p -> 'owners')::jsonb ? $6))
 order by c.seq desc limit $4::bigint
 
 -- name: change_before

@@ -40,7 +40,8 @@ int api_change_list(struct mlc_ctx *ctx, const struct api_change_list_req *req,
                 r = db_tx_begin(ctx, &tx);
         if (r == 0)
                 r = db_run(&tx, SQL_CHANGE_PAGE, &rows, DB_INT(before), DB_TEXT(req->query.state),
-                           DB_TEXT(req->query.environment), DB_INT(limit + 1), DB_TEXT(readable));
+                           DB_TEXT(req->query.environment), DB_INT(limit + 1), DB_TEXT(readable),
+                           DB_TEXT(ctx->principal->user));
         for (int i = 0; r == 0 && i < rows.n && i < limit; i++) {
                 struct change c;
                 json_t *shown;

@@ -14,8 +14,9 @@ int change_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock
         struct change c = {0};
         const char **const texts[] = {&c.id,   &c.kind,   &c.name,  &c.before,       &c.after,
                                       &c.yaml, &c.normal, &c.state, &c.requested_by, &c.expires};
-        int r = lock ? db_run(tx, SQL_CHANGE_LOCK, &rows, DB_TEXT(id))
-                     : db_run(tx, SQL_CHANGE_READ, &rows, DB_TEXT(id));
+        const char *user = ctx->principal != NULL ? ctx->principal->user : "";
+        int r = lock ? db_run(tx, SQL_CHANGE_LOCK, &rows, DB_TEXT(id), DB_TEXT(user))
+                     : db_run(tx, SQL_CHANGE_READ, &rows, DB_TEXT(id), DB_TEXT(user));
 
         if (r < 0)
                 return r;
@@ -24,7 +25,9 @@ int change_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock
                 if (*texts[i] == NULL && !db_is_null(&rows, 0, (int)i))
                         return ctx->err.code;
         }
-        if (rows.n > 0 && ctx->principal != NULL && mlc_streq(c.kind, "Model")) {
+        /* who shall sign it may read it, whatever else they may read */
+        if (rows.n > 0 && ctx->principal != NULL && mlc_streq(c.kind, "Model") &&
+            !db_bool(&rows, 0, (int)ARRAY_LEN(texts) + 1)) {
                 const char *slash = strchr(c.name, '/');
                 const char *ns = slash == NULL
                                          ? c.name

@@ -698,6 +698,28 @@ def test_changes_of_a_protected_environment(protected, owning):
     assert story[2]["detail"]["document"] == doc["document"]
 
 
+def test_owners_see_what_they_sign(protected, owning):
+    """A route into their environment, of a model in a namespace that is not theirs."""
+    case = protected
+    route = fresh("route")
+    target = (f"targets: [{{name: eu, serving: {{driver: webhook, instances: [{{url: "
+              f"'http://127.0.0.1:9/{case.env}'}}]}}, traffic: {{driver: nginx, "
+              f"control: 'unix:/run/{case.env}.sock'}}}}]\n")
+    owners = ", ".join(f"'user:{owning[n].name}'" for n in ("dana", "eli"))
+    env = apply(case.admin, environment(case.env, f"policy: {case.env}\nalias: {case.alias}\n"
+                                        f"owners: [{owners}]\nthreshold: 2\n{target}"))
+    for who in ("dana", "eli"):
+        signing.approve(owning[who], env["pending"][0]["id"])
+    change = apply(case.admin, f"apiVersion: mlctl/v1\nkind: Model\nname: {fresh('secret')}/m\n"
+                               f"routes: [{{route: {route}, environments: [{case.env}]}}]\n"
+                   )["pending"][0]["id"]
+    owning["finn"].http.refused(404, "GET", f"/api/v1/changes/{change}")
+    assert change not in {c["id"] for c in owning["finn"].http.ok("GET", "/api/v1/changes")["items"]}
+    assert change in {c["id"] for c in owning["dana"].http.ok("GET", "/api/v1/changes")["items"]}
+    assert signing.approve(owning["dana"], change)["state"] == "pending"
+    assert signing.approve(owning["eli"], change)["state"] == "applied"
+
+
 def test_changes_end(protected, owning):
     case = protected
     one = apply(case.admin, policy(case.env, "[]", TWO))["pending"][0]["id"]
