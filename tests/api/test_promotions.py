@@ -714,7 +714,8 @@ def test_owners_see_what_they_sign(protected, owning):
                                f"routes: [{{route: {route}, environments: [{case.env}]}}]\n"
                    )["pending"][0]["id"]
     owning["finn"].http.refused(404, "GET", f"/api/v1/changes/{change}")
-    assert change not in {c["id"] for c in owning["finn"].http.ok("GET", "/api/v1/changes")["items"]}
+    assert change not in {c["id"] for c in owning["finn"].http.ok(
+        "GET", "/api/v1/changes")["items"]}
     assert change in {c["id"] for c in owning["dana"].http.ok("GET", "/api/v1/changes")["items"]}
     assert signing.approve(owning["dana"], change)["state"] == "pending"
     assert signing.approve(owning["eli"], change)["state"] == "applied"
