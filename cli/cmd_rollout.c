@@ -356,7 +356,10 @@ static void print_explained(struct cli *cli, const json_t *j)
         (void)printf("\nkey ");
         out_text(text_of(key, "key"));
         (void)printf(" is in bucket %" JSON_INTEGER_FORMAT " of 10000\n", int_of(key, "bucket"));
-        out_table(cli, json_object_get(key, "gets"), columns);
+        if (json_array_size(json_object_get(key, "gets")) == 0)
+                (void)printf("the rollout splits no traffic now: every key gets what is live\n");
+        else
+                out_table(cli, json_object_get(key, "gets"), columns);
 }
 
 /* Decides again from plan and statistics; *ret is the decision. */

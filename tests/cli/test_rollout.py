@@ -62,6 +62,7 @@ def test_the_whole_way(case, people):
     assert "completed" in shown and "errors" in shown
     explained = pat.run("rollout", "explain", rollout, "--key", "user-7").stdout
     assert "computed again here" in explained and "is in bucket" in explained
+    assert "splits no traffic now" in explained
     assert pat.json("rollout", "list", "--model", case.model.name)[0]["id"] == rollout
     drift = people["olga"].run("env", "drift", case.env).stdout
     assert "every instance has what was approved" in drift
