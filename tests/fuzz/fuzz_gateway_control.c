@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes to the gateway's control: a table that is accepted can be read back and chosen from. */
+/*
+ * Bytes to the gateway's control: a table that is accepted can be read back and chosen from. Where
+ * the bytes are two texts with a newline (0x0a 0x00) between, the second comes while the first is
+ * in force, and is what it would be without it.
+ */
 #include <assert.h>
 #include <stdint.h>
 
+#include "../unit/gateway/support.h"
 #include "base/cleanup.h"
 #include "codec/json.h"
 #include "gateway/core/control.h"
@@ -52,11 +57,21 @@ static void use(struct gw_shm *shm)
         }
 }
 
+/* The length of the first of two texts; all of it when there is one. */
+static size_t first_text(const char *text, size_t size)
+{
+        for (size_t i = 0; i + 1 < size; i++)
+                if (text[i] == '\n' && text[i + 1] == '\0')
+                        return i;
+        return size;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         static struct gw_shm *shm; /* once for all: it is large */
         struct gw_control control = {.dir_fd = -1};
         const char *text = size > 0 ? (const char *)data : "";
+        size_t first = first_text(text, size);
         struct mlc_err err = {0};
         int r = 0;
 
@@ -70,7 +85,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(r == 0);
         control.shm = shm;
         call(&control, "POST", "/v1/lease", text, size);
-        call(&control, "PUT", "/v1/table", text, size);
+        call(&control, "PUT", "/v1/table", text, first);
+        if (first < size) {
+                bool agrees = update_agrees(text + first + 2, size - first - 2, gw_shm_table(shm));
+
+                assert(agrees);
+                call(&control, "PUT", "/v1/table", text + first + 2, size - first - 2);
+        }
         call(&control, "GET", "/v1/table", "", 0);
         if (gw_shm_table(shm)->n_variants <= 32) {
                 call(&control, "GET", "/v1/stats", "", 0);

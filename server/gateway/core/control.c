@@ -114,8 +114,7 @@ int gw_control_load(const struct gw_control *control, struct mlc_err *err)
 /* --- requests --------------------------------------------------------------------------------- */
 
 /* Lock held. */
-static void put_locked(const struct gw_control *c, const struct gw_table *table,
-                       struct gw_reply *ret)
+static void put_locked(const struct gw_control *c, struct gw_table *table, struct gw_reply *ret)
 {
         const struct gw_table *now = gw_shm_table(c->shm);
         bool same = now->generation == table->generation && now->text_len == table->text_len &&
@@ -152,12 +151,11 @@ static void put_table(const struct gw_control *c, const struct gw_request *q, st
 
         if (table == NULL)
                 abort();
-        if (gw_table_parse(q->body, q->len, table, &err) < 0) {
+        gw_shm_lock(c->shm); /* the table in force is read */
+        if (gw_table_update(q->body, q->len, gw_shm_table(c->shm), table, &err) < 0)
                 refuse(ret, err.code == MLC_E_LIMIT ? 413 : 422, &err);
-                return;
-        }
-        gw_shm_lock(c->shm);
-        put_locked(c, table, ret);
+        else
+                put_locked(c, table, ret);
         gw_shm_unlock(c->shm);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "rollout/bucket.h"
+#include "words.h"
 
 #define RELAXED __ATOMIC_RELAXED
 
@@ -22,7 +23,7 @@ int gw_shm_init(struct gw_shm *shm, struct mlc_err *err)
         (void)pthread_mutex_init(&shm->writer, &attr);
         (void)pthread_mutexattr_destroy(&attr);
         for (size_t i = 0; i < 2; i++)
-                memset(shm->slots[i].table.index, 0xff, sizeof(shm->slots[i].table.index));
+                gw_table_clear(&shm->slots[i].table);
         shm->size = sizeof(*shm);
         shm->magic = GW_SHM_MAGIC;
         return 0;
@@ -101,8 +102,10 @@ static void begin_cell(struct gw_shm *shm, struct gw_cell *cell, uint64_t genera
         bool touched = cell->id != 0; /* a page that was never used stays unmapped */
 
         __atomic_store_n(&cell->id, 0, __ATOMIC_RELEASE);
-        if (touched)
-                memset(cell, 0, sizeof(*cell));
+        if (touched) {
+                __atomic_store_n(&cell->turn, 0, RELAXED);
+                gw_words_clear(&cell->requests, sizeof(*cell) - offsetof(struct gw_cell, requests));
+        }
         cell->generation = generation;
         cell->version = v->version;
         memcpy(cell->name, v->name, sizeof(cell->name));
@@ -160,18 +163,17 @@ static void assign_health(struct gw_shm *shm, const struct gw_table *old, struct
         size_t next = 0;
 
         for (size_t i = 0; i < t->n_addresses; i++) {
-                struct gw_address *a = &t->addresses[i];
+                uint16_t was = gw_table_address(old, &t->addresses[i]);
 
-                a->health = GW_NONE;
-                for (size_t j = 0; j < old->n_addresses; j++)
-                        if (memcmp(old->addresses[j].raw, a->raw, sizeof(a->raw)) == 0) {
-                                a->health = old->addresses[j].health;
-                                used[a->health] = true;
-                                break;
-                        }
+                t->addresses[i].health = GW_NONE;
+                if (was == GW_NONE)
+                        continue;
+                t->addresses[i].health = old->addresses[was].health;
+                used[old->addresses[was].health] = true;
         }
         for (size_t i = 0; i < t->n_addresses; i++) {
                 struct gw_address *a = &t->addresses[i];
+                struct gw_health *h;
 
                 if (a->health != GW_NONE)
                         continue;
@@ -179,29 +181,28 @@ static void assign_health(struct gw_shm *shm, const struct gw_table *old, struct
                         next++;
                 used[next] = true;
                 a->health = (uint16_t)next;
-                memset(&shm->health[next], 0, sizeof(shm->health[next]));
-                memcpy(shm->health[next].text, a->text, sizeof(a->text));
+                h = &shm->health[next];
+                __atomic_store_n(&h->down_until_ms, 0, RELAXED);
+                __atomic_store_n(&h->fails, 0, RELAXED);
+                memcpy(h->text, a->text, sizeof(h->text));
         }
 }
 
-int gw_shm_put(struct gw_shm *shm, const struct gw_table *table, uint64_t now_ms,
-               struct mlc_err *err)
+int gw_shm_put(struct gw_shm *shm, struct gw_table *table, uint64_t now_ms, struct mlc_err *err)
 {
         const struct gw_table *old = gw_shm_table(shm);
         uint32_t target = 1 - (shm->active & 1);
         struct gw_slot *slot = &shm->slots[target];
-        uint32_t sequence = slot->sequence | 1;
-        int r;
+        uint64_t sequence = slot->sequence | 1;
+        int r = assign_banks(shm, old, table, err);
 
-        __atomic_store_n(&slot->sequence, sequence, RELAXED);
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        gw_table_copy(&slot->table, table);
-        r = assign_banks(shm, old, &slot->table, err);
-        if (r == 0)
-                assign_health(shm, old, &slot->table);
-        __atomic_store_n(&slot->sequence, sequence + 1, __ATOMIC_RELEASE);
         if (r < 0)
                 return r;
+        assign_health(shm, old, table);
+        __atomic_store_n(&slot->sequence, sequence, RELAXED);
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+        gw_table_publish(&slot->table, table);
+        __atomic_store_n(&slot->sequence, sequence + 1, __ATOMIC_RELEASE);
         gw_shm_lease(shm, now_ms + GW_LEASE_MS);
         __atomic_store_n(&shm->active, target, __ATOMIC_SEQ_CST);
         return 0;
@@ -226,14 +227,20 @@ bool gw_shm_tripped(const struct gw_shm *shm, const struct gw_table *t,
                        route->banks[0].ids[i]);
 }
 
+static void read_variant(const struct gw_table *t, size_t at, struct gw_choice *c)
+{
+        gw_words_load(&c->variant, &t->variants[c->route.first_variant + at], sizeof(c->variant));
+        c->cell = c->route.banks[0].cells[at];
+        c->cell_id = c->route.banks[0].ids[at];
+}
+
 /* Which variant answers; what is read may be torn, so indices are checked. */
 static bool choose_variant(const struct gw_shm *shm, const struct gw_table *t, uint64_t now_ms,
                            struct gw_choice *c)
 {
         bool lost = now_ms >= gw_shm_lease_until(shm);
         const struct gw_route *r = &c->route;
-        size_t last, at;
-        unsigned bound = 0;
+        size_t last, at = 0;
 
         if (r->n_variants > GW_ROUTE_VARIANTS_MAX ||
             r->first_variant + r->n_variants > GW_VARIANTS_MAX)
@@ -243,27 +250,20 @@ static bool choose_variant(const struct gw_shm *shm, const struct gw_table *t, u
         if (r->n_variants == 0)
                 return true;
         last = (size_t)r->n_variants - 1;
-        for (at = 0; at < last; at++) {
-                bound += t->variants[r->first_variant + at].weight;
-                if (c->bucket < bound)
-                        break;
-        }
-        if (at < last) {
-                const struct gw_variant *v = &t->variants[r->first_variant + at];
-
-                if (v->n_endpoints == 0 || (v->lease && !v->hold && lost) ||
-                    tripped(shm, v, r->banks[0].cells[at], r->banks[0].ids[at]))
-                        at = last;
-        }
-        c->variant = t->variants[r->first_variant + at];
-        c->cell = r->banks[0].cells[at];
-        c->cell_id = r->banks[0].ids[at];
+        while (at < last && c->bucket >= r->bounds[at])
+                at++;
+        read_variant(t, at, c);
+        if (at < last &&
+            (c->variant.n_endpoints == 0 || (c->variant.lease && !c->variant.hold && lost) ||
+             tripped(shm, &c->variant, c->cell, c->cell_id)))
+                read_variant(t, last, c);
         if (c->variant.n_endpoints > GW_ENDPOINTS_MAX || c->cell >= GW_CELLS_MAX)
                 return false;
         for (size_t i = 0; i < c->variant.n_endpoints; i++) {
                 if (c->variant.endpoints[i] >= GW_ADDRESSES_MAX)
                         return false;
-                c->endpoints[i] = t->addresses[c->variant.endpoints[i]];
+                gw_words_load(&c->endpoints[i], &t->addresses[c->variant.endpoints[i]],
+                              sizeof(c->endpoints[i]));
         }
         return true;
 }
@@ -271,16 +271,15 @@ static bool choose_variant(const struct gw_shm *shm, const struct gw_table *t, u
 static bool choose(const struct gw_shm *shm, const struct gw_table *t, uint64_t now_ms,
                    const struct gw_asked *asked, struct gw_choice *ret)
 {
-        const struct gw_route *route = gw_table_route(t, asked->route, asked->len);
         const char *key = NULL;
         size_t len;
 
-        ret->generation = t->generation;
+        ret->generation = __atomic_load_n(&t->generation, RELAXED);
         ret->n_variants = 0;
-        ret->route.name[0] = '\0';
-        if (route == NULL)
+        if (!gw_table_read_route(t, asked->route, asked->len, &ret->route)) {
+                ret->route.name[0] = '\0';
                 return true;
-        ret->route = *route;
+        }
         if (ret->route.salt_len > GW_SALT_MAX)
                 return false;
         ret->route.key_name[GW_KEY_NAME_MAX] = '\0';
@@ -289,7 +288,7 @@ static bool choose(const struct gw_shm *shm, const struct gw_table *t, uint64_t 
         return choose_variant(shm, t, now_ms, ret);
 }
 
-static const struct gw_slot *begin_read(const struct gw_shm *shm, uint32_t *ret_sequence)
+static const struct gw_slot *begin_read(const struct gw_shm *shm, uint64_t *ret_sequence)
 {
         const struct gw_slot *slot =
                 &shm->slots[__atomic_load_n(&shm->active, __ATOMIC_ACQUIRE) & 1];
@@ -298,7 +297,7 @@ static const struct gw_slot *begin_read(const struct gw_shm *shm, uint32_t *ret_
         return slot;
 }
 
-static bool was_stable(const struct gw_slot *slot, uint32_t sequence)
+static bool was_stable(const struct gw_slot *slot, uint64_t sequence)
 {
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         return (sequence & 1) == 0 && __atomic_load_n(&slot->sequence, RELAXED) == sequence;
@@ -308,7 +307,7 @@ bool gw_choose(const struct gw_shm *shm, const struct gw_asked *asked, uint64_t 
                struct gw_choice *ret)
 {
         for (;;) {
-                uint32_t sequence;
+                uint64_t sequence;
                 const struct gw_slot *slot = begin_read(shm, &sequence);
                 bool whole = choose(shm, &slot->table, now_ms, asked, ret);
 
@@ -319,13 +318,13 @@ bool gw_choose(const struct gw_shm *shm, const struct gw_asked *asked, uint64_t 
 
 bool gw_choice_inputs(const struct gw_shm *shm, const struct gw_choice *c, struct gw_input *ret)
 {
-        uint32_t sequence;
+        uint64_t sequence;
         const struct gw_slot *slot = begin_read(shm, &sequence);
+        uint64_t generation = __atomic_load_n(&slot->table.generation, RELAXED);
 
-        if (slot->table.generation != c->generation)
-                return false;
-        memcpy(ret, &slot->table.inputs[c->route.first_input], c->route.n_inputs * sizeof(*ret));
-        return was_stable(slot, sequence) && slot->table.generation == c->generation;
+        gw_words_load(ret, &slot->table.inputs[c->route.first_input],
+                      c->route.n_inputs * sizeof(*ret));
+        return was_stable(slot, sequence) && generation == c->generation;
 }
 
 /* --- endpoints -------------------------------------------------------------------------------- */
@@ -338,12 +337,12 @@ static struct gw_health *health_of(struct gw_shm *shm, const struct gw_address *
 int gw_pick(struct gw_shm *shm, const struct gw_choice *c, uint32_t tried, uint64_t now_ms)
 {
         unsigned n = c->variant.n_endpoints;
-        uint32_t turn = __atomic_fetch_add(&shm->cells[c->cell].turn, 1, RELAXED);
+        uint64_t turn = __atomic_fetch_add(&shm->cells[c->cell].turn, 1, RELAXED);
         uint64_t longest = UINT64_MAX;
         int best = -1;
 
         for (unsigned i = 0; i < n; i++) {
-                unsigned at = (turn + i) % n;
+                unsigned at = (unsigned)((turn + i) % n);
                 struct gw_health *h;
                 uint64_t until;
 
@@ -372,7 +371,7 @@ void gw_endpoint_result(struct gw_shm *shm, const struct gw_address *a, bool fai
 {
         struct gw_health *h = health_of(shm, a);
         uint64_t wait = GW_BACKOFF_MS;
-        uint32_t fails;
+        uint64_t fails;
 
         if (!failed) {
                 if (__atomic_load_n(&h->fails, RELAXED) != 0 ||
@@ -383,7 +382,7 @@ void gw_endpoint_result(struct gw_shm *shm, const struct gw_address *a, bool fai
                 return;
         }
         fails = __atomic_add_fetch(&h->fails, 1, RELAXED);
-        for (uint32_t i = 1; i < fails && wait < GW_BACKOFF_MS_MAX; i++)
+        for (uint64_t i = 1; i < fails && wait < GW_BACKOFF_MS_MAX; i++)
                 wait *= 2;
         if (wait > GW_BACKOFF_MS_MAX)
                 wait = GW_BACKOFF_MS_MAX;

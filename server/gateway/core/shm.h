@@ -8,11 +8,12 @@
 
 /*
  * What the workers share: two tables of which one is in force, counters, the health of endpoints,
- * the lease. Readers never wait and take no lock (a sequence number per table tells when a copy was
- * torn); writers take a robust mutex between processes. Everything zero is not yet valid:
+ * the lease. Readers never wait and take no lock: a sequence number per table tells when a copy was
+ * torn (words.h; Boehm, "Can seqlocks get along with programming language memory models?"). Writers
+ * take a robust mutex between processes. Everything zero is not yet valid:
  * gw_shm_init() first.
  */
-#define GW_SHM_MAGIC UINT64_C(0x3179617774616c6d) /* "mlatway1" */
+#define GW_SHM_MAGIC UINT64_C(0x3279617774616c6d) /* "mlatway2" */
 #define GW_CELLS_MAX (2 * GW_VARIANTS_MAX)
 #define GW_LEASE_MS 60000 /* what a new table brings */
 #define GW_LEASE_MS_MAX 3600000
@@ -25,7 +26,7 @@ struct gw_cell {
         uint64_t generation;
         uint32_t version;
         char name[GW_VARIANT_NAME_MAX + 1];
-        uint32_t turn; /* for round-robin */
+        uint64_t turn; /* for round-robin */
         uint64_t requests; /* for which the variant was chosen */
         uint64_t status[4]; /* finished, by class 2xx … 5xx as the client got it */
         uint64_t upstream_errors; /* no usable answer: refused, reset, garbage, not loaded */
@@ -39,12 +40,12 @@ struct gw_cell {
 
 struct gw_health {
         uint64_t down_until_ms;
-        uint32_t fails; /* in a row */
+        uint64_t fails; /* in a row */
         char text[56]; /* of the address that it belongs to */
 };
 
 struct gw_slot {
-        uint32_t sequence; /* odd while it is written */
+        uint64_t sequence; /* odd while it is written */
         struct gw_table table;
 };
 
@@ -75,11 +76,11 @@ void gw_shm_unlock(struct gw_shm *shm);
 /* The table in force; stable while the lock is held. */
 const struct gw_table *gw_shm_table(const struct gw_shm *shm);
 /*
- * Puts `table` in force (lock held, generation checked by the caller) and renews the lease. Banks
- * of routes whose split did not change go on. MLC_E_LIMIT when no counters are left; then nothing
- * has changed.
+ * Puts `table` in force (lock held, generation checked by the caller) and renews the lease; banks
+ * and health are filled in. Banks of routes whose split did not change go on. MLC_E_LIMIT when no
+ * counters are left; then nothing has changed.
  */
-int gw_shm_put(struct gw_shm *shm, const struct gw_table *table, uint64_t now_ms,
+int gw_shm_put(struct gw_shm *shm, struct gw_table *table, uint64_t now_ms,
                struct mlc_err *err) MLC_CHECK;
 void gw_shm_lease(struct gw_shm *shm, uint64_t until_ms);
 uint64_t gw_shm_lease_until(const struct gw_shm *shm);

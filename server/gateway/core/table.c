@@ -1,654 +1,102 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "table.h"
+/* Finding and copying in tables. */
+#include "table_internal.h"
 
-#include <arpa/inet.h>
-#include <inttypes.h>
-#include <math.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <strings.h>
 
-#include "base/cleanup.h"
 #include "base/str.h"
-#include "codec/json.h"
-#include "rollout/bucket.h"
+#include "words.h"
 
-#define NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-/* RFC 9110 token, for names of headers and cookies */
-#define TOKEN_CHARS NAME_CHARS "!#$%&'*+^`|~"
+#define HEAD_SIZE offsetof(struct gw_table, index)
 
-/* Where in the document. Written out as a JSON pointer only when something is wrong there. */
-struct place {
-        const struct place *up; /* NULL: the document itself */
-        const char *key; /* NULL: element `index` */
-        size_t index;
-};
+static_assert(HEAD_SIZE % sizeof(gw_word) == 0, "words.h");
+static_assert(offsetof(struct gw_table, by_address) % sizeof(gw_word) == 0, "words.h");
 
-struct pointer {
-        char text[MLC_JSON_POINTER_MAX];
-};
-
-static struct place member(const struct place *p, const char *key)
+static uint32_t hash_of(const void *data, size_t len)
 {
-        return (struct place){p, key, 0};
-}
-
-static struct place element(const struct place *p, size_t i)
-{
-        return (struct place){p, NULL, i};
-}
-
-static struct pointer pointer_to(const struct place *p)
-{
-        struct pointer r = {.text = ""}, up;
-        char number[24];
-
-        if (p->up == NULL)
-                return r;
-        up = pointer_to(p->up);
-        (void)snprintf(number, sizeof(number), "%zu", p->index);
-        mlc_json_pointer(r.text, up.text, p->key == NULL ? number : p->key);
-        return r;
-}
-
-/* For errors whose field is relative to `p`. */
-static int located(const struct place *p, int r, struct mlc_err *err)
-{
-        struct pointer whole = pointer_to(p);
-        size_t len = strlen(whole.text);
-        char inner[sizeof(err->field)];
-
-        memcpy(inner, err->field, sizeof(inner));
-        (void)snprintf(err->field, sizeof(err->field), "%s", whole.text);
-        (void)snprintf(err->field + len, sizeof(err->field) - len, "%s", inner);
-        return r;
-}
-
-/* A getter's result: its error gets the place of the object. */
-#define IN(p, call)                                                                                \
-        __extension__({                                                                            \
-                int _r = (call);                                                                   \
-                _r < 0 ? located((p), _r, err) : 0;                                                \
-        })
-
-static int copy_text(char *ret, size_t size, const char *s, const char *chars,
-                     const struct place *at, struct mlc_err *err)
-{
-        size_t len = strlen(s);
-
-        if (len >= size)
-                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(at).text,
-                                      "at most %zu characters are allowed", size - 1);
-        if (chars != NULL && (len == 0 || strspn(s, chars) != len))
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
-                                      "\"%s\" has characters that are not allowed here", s);
-        memset(ret, 0, size);
-        memcpy(ret, s, len);
-        return 0;
-}
-
-static int get_text(const json_t *obj, const struct place *p, const char *key, char *ret,
-                    size_t size, struct mlc_err *err)
-{
-        struct place at = member(p, key);
-        const char *s;
-        int r = IN(p, mlc_json_get_str(obj, "", key, &s, err));
-
-        return r < 0 ? r : copy_text(ret, size, s, NAME_CHARS, &at, err);
-}
-
-static int in_range(int64_t v, int64_t lo, int64_t hi, const struct place *at, struct mlc_err *err)
-{
-        if (v >= lo && v <= hi)
-                return 0;
-        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
-                              "a whole number from %" PRId64 " to %" PRId64 " is needed", lo, hi);
-}
-
-static int get_number(const json_t *obj, const struct place *p, const char *key, int64_t max,
-                      int64_t *ret, struct mlc_err *err)
-{
-        struct place at = member(p, key);
-        int r = IN(p, mlc_json_get_i64(obj, "", key, ret, err));
-
-        return r < 0 ? r : in_range(*ret, 0, max, &at, err);
-}
-
-/* ADDRESS:PORT, [ADDRESS]:PORT for IPv6; names are not resolved here */
-static bool parse_address(const char *text, struct gw_address *ret)
-{
-        struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-        struct sockaddr_in v4 = {.sin_family = AF_INET};
-        const char *colon = strrchr(text, ':');
-        char host[INET6_ADDRSTRLEN + 2];
-        unsigned long long port;
-        size_t len;
-
-        memset(ret, 0, sizeof(*ret));
-        if (colon == NULL || strlen(text) >= sizeof(ret->text) ||
-            !mlc_parse_u64(colon + 1, &port) || port == 0 || port > 65535)
-                return false;
-        len = (size_t)(colon - text);
-        if (len >= sizeof(host))
-                return false;
-        memcpy(host, text, len);
-        host[len] = '\0';
-        memcpy(ret->text, text, strlen(text));
-        if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
-                v4.sin_port = htons((uint16_t)port);
-                ret->len = sizeof(v4);
-                memcpy(ret->raw, &v4, sizeof(v4));
-                return true;
-        }
-        if (len < 2 || host[0] != '[' || host[len - 1] != ']')
-                return false;
-        host[len - 1] = '\0';
-        if (inet_pton(AF_INET6, host + 1, &v6.sin6_addr) != 1)
-                return false;
-        v6.sin6_port = htons((uint16_t)port);
-        ret->len = sizeof(v6);
-        memcpy(ret->raw, &v6, sizeof(v6));
-        return true;
-}
-
-/* The index of the address in t, added when it is new. */
-static int add_address(struct gw_table *t, const char *text, const struct place *at, uint16_t *ret,
-                       struct mlc_err *err)
-{
-        struct gw_address a;
-
-        if (!parse_address(text, &a))
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
-                                      "\"%s\" is not ADDRESS:PORT (a name must be resolved first)",
-                                      text);
-        for (uint16_t i = 0; i < t->n_addresses; i++)
-                if (t->addresses[i].len == a.len &&
-                    memcmp(t->addresses[i].raw, a.raw, a.len) == 0) {
-                        *ret = i;
-                        return 0;
-                }
-        if (t->n_addresses == GW_ADDRESSES_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(at).text,
-                                      "more than %d different endpoints", GW_ADDRESSES_MAX);
-        t->addresses[t->n_addresses] = a;
-        *ret = t->n_addresses++;
-        return 0;
-}
-
-static int parse_endpoints(struct gw_table *t, const json_t *obj, const struct place *p,
-                           struct gw_variant *v, struct mlc_err *err)
-{
-        struct place list = member(p, "endpoints");
-        json_t *endpoints, *one;
-        size_t i;
-        int r = IN(p, mlc_json_get_arr(obj, "", "endpoints", &endpoints, err));
-
-        if (r < 0)
-                return r;
-        if (json_array_size(endpoints) > GW_ENDPOINTS_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
-                                      "at most %d endpoints", GW_ENDPOINTS_MAX);
-        json_array_foreach (endpoints, i, one) {
-                struct place at = element(&list, i);
-
-                if (!json_is_string(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                              "a string is needed");
-                r = add_address(t, json_string_value(one), &at, &v->endpoints[i], err);
-                if (r < 0)
-                        return r;
-                v->n_endpoints++;
-        }
-        return 0;
-}
-
-static int parse_lost(const json_t *obj, const struct place *p, struct gw_variant *v,
-                      struct mlc_err *err)
-{
-        struct place at = member(p, "on_lost_control");
-        const char *s = "stable";
-        int r = IN(p, mlc_json_opt_str(obj, "", "on_lost_control", &s, err));
-
-        if (r < 0)
-                return r;
-        if (!mlc_streq(s, "stable") && !mlc_streq(s, "hold"))
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                      "\"stable\" or \"hold\" is needed");
-        v->hold = mlc_streq(s, "hold");
-        return 0;
-}
-
-static int parse_variant(struct gw_table *t, const json_t *obj, const struct place *p,
-                         struct mlc_err *err)
-{
-        static const char *const known[] = {"name",        "version",   "model",
-                                            "weight",      "lease",     "on_lost_control",
-                                            "error_limit", "endpoints", NULL};
-        struct gw_variant *v = &t->variants[t->n_variants];
-        int64_t version, weight, limit = GW_NO_LIMIT;
-        struct place at;
-        int r;
-
-        memset(v, 0, sizeof(*v));
-        r = IN(p, mlc_json_only(obj, "", known, err));
-        if (r == 0)
-                r = get_text(obj, p, "name", v->name, sizeof(v->name), err);
-        if (r == 0)
-                r = get_text(obj, p, "model", v->model, sizeof(v->model), err);
-        if (r == 0)
-                r = get_number(obj, p, "version", INT32_MAX, &version, err);
-        if (r == 0)
-                r = get_number(obj, p, "weight", MLC_BUCKETS, &weight, err);
-        if (r == 0)
-                r = IN(p, mlc_json_opt_bool(obj, "", "lease", &v->lease, err));
-        if (r == 0)
-                r = IN(p, mlc_json_opt_i64(obj, "", "error_limit", &limit, err));
-        if (r == 0) {
-                at = member(p, "error_limit");
-                r = in_range(limit, 0, GW_NO_LIMIT, &at, err);
-        }
-        if (r == 0)
-                r = parse_lost(obj, p, v, err);
-        if (r == 0)
-                r = parse_endpoints(t, obj, p, v, err);
-        if (r < 0)
-                return r;
-        v->version = (uint32_t)version;
-        v->weight = (uint32_t)weight;
-        v->error_limit = (uint32_t)limit;
-        t->n_variants++;
-        return 0;
-}
-
-static int check_variants(const struct gw_table *t, const struct gw_route *route,
-                          const struct place *at, struct mlc_err *err)
-{
-        const struct gw_variant *v = t->variants + route->first_variant;
-        uint32_t sum = 0;
-
-        for (size_t i = 0; i < route->n_variants; i++) {
-                sum += v[i].weight;
-                for (size_t j = 0; j < i; j++)
-                        if (mlc_streq(v[i].name, v[j].name))
-                                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
-                                                      "two variants are named \"%s\"", v[i].name);
-        }
-        if (route->n_variants > 0 && sum != MLC_BUCKETS)
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(at).text,
-                                      "the weights sum to %" PRIu32 ", not to %d", sum,
-                                      MLC_BUCKETS);
-        return 0;
-}
-
-static int parse_variants(struct gw_table *t, const json_t *obj, const struct place *p,
-                          struct gw_route *route, struct mlc_err *err)
-{
-        struct place list = member(p, "variants");
-        json_t *variants, *one;
-        size_t i;
-        int r = IN(p, mlc_json_get_arr(obj, "", "variants", &variants, err));
-
-        if (r < 0)
-                return r;
-        route->first_variant = t->n_variants;
-        json_array_foreach (variants, i, one) {
-                struct place at = element(&list, i);
-
-                if (i == GW_ROUTE_VARIANTS_MAX || t->n_variants == GW_VARIANTS_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&at).text,
-                                              "at most %d variants of a route, %d in all",
-                                              GW_ROUTE_VARIANTS_MAX, GW_VARIANTS_MAX);
-                if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                              "an object is needed");
-                r = parse_variant(t, one, &at, err);
-                if (r < 0)
-                        return r;
-                route->n_variants++;
-        }
-        return check_variants(t, route, &list, err);
-}
-
-static int parse_key(const json_t *obj, const struct place *p, struct gw_route *route,
-                     struct mlc_err *err)
-{
-        struct place at = member(p, "key");
-        const char *s;
-        int r = IN(p, mlc_json_get_str(obj, "", "key", &s, err));
-
-        if (r < 0)
-                return r;
-        if (mlc_streq(s, "random")) {
-                route->key = GW_KEY_RANDOM;
-                return 0;
-        }
-        if (mlc_streq(s, "address")) {
-                route->key = GW_KEY_ADDRESS;
-                return 0;
-        }
-        if (!mlc_starts_with(s, "header:") && !mlc_starts_with(s, "cookie:"))
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                      "\"header:NAME\", \"cookie:NAME\", \"address\" or "
-                                      "\"random\" is needed");
-        route->key = s[0] == 'h' ? GW_KEY_HEADER : GW_KEY_COOKIE;
-        return copy_text(route->key_name, sizeof(route->key_name), s + 7, TOKEN_CHARS, &at, err);
-}
-
-static int parse_tap(const json_t *obj, const struct place *p, struct gw_route *route,
-                     struct mlc_err *err)
-{
-        static const char *const known[] = {"share", NULL};
-        struct place at = member(p, "tap");
-        json_t *tap = NULL;
-        int64_t share;
-        int r = IN(p, mlc_json_opt_obj(obj, "", "tap", &tap, err));
-
-        if (r < 0 || tap == NULL)
-                return r;
-        r = IN(&at, mlc_json_only(tap, "", known, err));
-        if (r == 0)
-                r = get_number(tap, &at, "share", MLC_BUCKETS, &share, err);
-        if (r == 0)
-                route->tap_share = (uint32_t)share;
-        return r;
-}
-
-static int parse_shape(const json_t *obj, const struct place *p, struct gw_input *in,
-                       struct mlc_err *err)
-{
-        struct place list = member(p, "shape");
-        json_t *shape, *one;
-        size_t i;
-        int r = IN(p, mlc_json_get_arr(obj, "", "shape", &shape, err));
-
-        if (r < 0)
-                return r;
-        if (json_array_size(shape) > GW_DIMS_MAX)
-                return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
-                                      "at most %d dimensions", GW_DIMS_MAX);
-        json_array_foreach (shape, i, one) {
-                struct place at = element(&list, i);
-
-                if (!json_is_integer(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                              "a whole number is needed");
-                in->shape[i] = json_integer_value(one);
-                r = in_range(in->shape[i], -1, INT32_MAX, &at, err);
-                if (r < 0)
-                        return r;
-                in->n_dims++;
-        }
-        return 0;
-}
-
-static int parse_range(const json_t *obj, const struct place *p, struct gw_input *in,
-                       struct mlc_err *err)
-{
-        struct place at = member(p, "range");
-        json_t *range = NULL;
-        int r = IN(p, mlc_json_opt_arr(obj, "", "range", &range, err));
-
-        if (r < 0 || range == NULL)
-                return r;
-        if (json_array_size(range) != 2 || !json_is_number(json_array_get(range, 0)) ||
-            !json_is_number(json_array_get(range, 1)))
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                      "two numbers are needed");
-        in->lo = json_number_value(json_array_get(range, 0));
-        in->hi = json_number_value(json_array_get(range, 1));
-        in->ranged = true;
-        if (in->lo > in->hi)
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                      "the first is above the second");
-        return 0;
-}
-
-static int parse_input(const json_t *obj, const struct place *p, struct gw_input *in,
-                       struct mlc_err *err)
-{
-        static const char *const known[] = {"name", "datatype", "shape", "range", NULL};
-        static const char *const types[] = {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64",
-                                            "INT8", "INT16", "INT32",  "INT64",  "FP16",
-                                            "FP32", "FP64",  "BF16",   "BYTES"};
-        struct place at = member(p, "name");
-        const char *name;
-        int r;
-
-        memset(in, 0, sizeof(*in));
-        r = IN(p, mlc_json_only(obj, "", known, err));
-        if (r == 0)
-                r = IN(p, mlc_json_get_str(obj, "", "name", &name, err));
-        if (r == 0)
-                r = copy_text(in->name, sizeof(in->name), name, NULL, &at, err);
-        if (r == 0)
-                r = get_text(obj, p, "datatype", in->datatype, sizeof(in->datatype), err);
-        if (r == 0)
-                r = parse_shape(obj, p, in, err);
-        if (r == 0)
-                r = parse_range(obj, p, in, err);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < ARRAY_LEN(types); i++)
-                if (mlc_streq(types[i], in->datatype))
-                        return 0;
-        at = member(p, "datatype");
-        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text, "\"%s\" is no datatype",
-                              in->datatype);
-}
-
-static int parse_inputs(struct gw_table *t, const json_t *obj, const struct place *p,
-                        struct gw_route *route, struct mlc_err *err)
-{
-        struct place list = member(p, "inputs");
-        json_t *inputs, *one;
-        size_t i;
-        int r = IN(p, mlc_json_get_arr(obj, "", "inputs", &inputs, err));
-
-        if (r < 0)
-                return r;
-        route->first_input = t->n_inputs;
-        json_array_foreach (inputs, i, one) {
-                struct place at = element(&list, i);
-
-                if (i == GW_ROUTE_INPUTS_MAX || t->n_inputs == GW_INPUTS_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&at).text,
-                                              "at most %d inputs of a route, %d in all",
-                                              GW_ROUTE_INPUTS_MAX, GW_INPUTS_MAX);
-                if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                              "an object is needed");
-                r = parse_input(one, &at, &t->inputs[t->n_inputs], err);
-                if (r < 0)
-                        return r;
-                t->n_inputs++;
-                route->n_inputs++;
-        }
-        return 0;
-}
-
-static int parse_validate(struct gw_table *t, const json_t *obj, const struct place *p,
-                          struct gw_route *route, struct mlc_err *err)
-{
-        static const char *const known[] = {"mode", "inputs", NULL};
-        struct place at = member(p, "validate"), mode_at;
-        json_t *validate = NULL;
-        const char *mode;
-        int r = IN(p, mlc_json_opt_obj(obj, "", "validate", &validate, err));
-
-        if (r < 0 || validate == NULL)
-                return r;
-        r = IN(&at, mlc_json_only(validate, "", known, err));
-        if (r == 0)
-                r = IN(&at, mlc_json_get_str(validate, "", "mode", &mode, err));
-        if (r < 0)
-                return r;
-        mode_at = member(&at, "mode");
-        if (mlc_streq(mode, "reject"))
-                route->validate = GW_VALIDATE_REJECT;
-        else if (mlc_streq(mode, "flag"))
-                route->validate = GW_VALIDATE_FLAG;
-        else
-                return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&mode_at).text,
-                                      "\"reject\" or \"flag\" is needed");
-        return parse_inputs(t, validate, &at, route, err);
-}
-
-static int parse_salt(const json_t *obj, const struct place *p, struct gw_route *route,
-                      struct mlc_err *err)
-{
-        struct place at = member(p, "salt");
-        const char *salt;
-        int r = IN(p, mlc_json_get_str(obj, "", "salt", &salt, err));
-
-        if (r == 0)
-                r = copy_text(route->salt, sizeof(route->salt), salt, NULL, &at, err);
-        if (r == 0)
-                route->salt_len = (uint8_t)strlen(salt);
-        return r;
-}
-
-static int parse_protocol(const json_t *obj, const struct place *p, struct mlc_err *err)
-{
-        struct place at = member(p, "protocol");
-        const char *protocol;
-        int r = IN(p, mlc_json_get_str(obj, "", "protocol", &protocol, err));
-
-        if (r == 0 && !mlc_streq(protocol, "oip"))
-                r = mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                   "\"%s\" is not supported, use \"oip\"", protocol);
-        return r;
-}
-
-static size_t slot_of(const char *name, size_t len)
-{
+        const uint8_t *bytes = data;
         uint32_t h = 2166136261U; /* FNV-1a */
 
         for (size_t i = 0; i < len; i++)
-                h = (h ^ (uint8_t)name[i]) * 16777619U;
-        return h % GW_INDEX;
+                h = (h ^ bytes[i]) * 16777619U;
+        return h;
+}
+
+void gw_table_clear(struct gw_table *t)
+{
+        t->generation = 0;
+        t->text_len = 0;
+        t->n_routes = t->n_variants = t->n_addresses = t->n_inputs = 0;
+        memset(t->index, 0xff, sizeof(t->index));
+        memset(t->by_address, 0xff, sizeof(t->by_address));
+        t->text[0] = '\0';
+}
+
+void gw_table_set_text(struct gw_table *t, const char *text, size_t len)
+{
+        memcpy(t->text, text, len);
+        t->text[len] = '\0';
+        t->text_len = (uint32_t)len;
+}
+
+/* --- routes ----------------------------------------------------------------------------------- */
+
+static bool is_named(const struct gw_route *route, const char *name, size_t len)
+{
+        return memcmp(route->name, name, len) == 0 && route->name[len] == '\0';
 }
 
 const struct gw_route *gw_table_route(const struct gw_table *t, const char *name, size_t len)
 {
+        uint32_t hash;
+
         if (len == 0 || len > GW_NAME_MAX)
                 return NULL;
-        for (size_t i = slot_of(name, len), tries = 0; tries < GW_INDEX; tries++) {
-                uint16_t at = t->index[i];
+        hash = hash_of(name, len);
+        for (size_t i = hash % GW_INDEX;; i = (i + 1) % GW_INDEX) {
+                const struct gw_index *e = &t->index[i];
 
-                if (at >= GW_ROUTES_MAX) /* free; in shared memory it may be half written */
+                if (e->route == GW_NONE)
                         return NULL;
-                if (memcmp(t->routes[at].name, name, len) == 0 && t->routes[at].name[len] == '\0')
-                        return &t->routes[at];
+                if (e->hash == hash && is_named(&t->routes[e->route], name, len))
+                        return &t->routes[e->route];
+        }
+}
+
+bool gw_table_read_route(const struct gw_table *t, const char *name, size_t len,
+                         struct gw_route *ret)
+{
+        uint32_t hash;
+
+        if (len == 0 || len > GW_NAME_MAX)
+                return false;
+        hash = hash_of(name, len);
+        for (size_t i = hash % GW_INDEX, tries = 0; tries < GW_INDEX; tries++) {
+                struct gw_index e;
+
+                gw_words_load(&e, &t->index[i], sizeof(e));
+                if (e.route >= GW_ROUTES_MAX)
+                        return false;
+                if (e.hash == hash) {
+                        gw_words_load(ret, &t->routes[e.route],
+                                      offsetof(struct gw_route, banks[1]));
+                        if (is_named(ret, name, len))
+                                return true;
+                }
                 i = (i + 1) % GW_INDEX;
         }
-        return NULL;
+        return false;
 }
 
-static void add_to_index(struct gw_table *t, uint16_t at)
+void gw_table_add_route(struct gw_table *t)
 {
-        size_t i = slot_of(t->routes[at].name, strlen(t->routes[at].name));
+        const char *name = t->routes[t->n_routes].name;
+        uint32_t hash = hash_of(name, strlen(name));
+        size_t i = hash % GW_INDEX;
 
-        while (t->index[i] != GW_NONE)
+        while (t->index[i].route != GW_NONE)
                 i = (i + 1) % GW_INDEX;
-        t->index[i] = at;
-}
-
-static int parse_route(struct gw_table *t, const json_t *obj, const struct place *p,
-                       struct mlc_err *err)
-{
-        static const char *const known[] = {"route",  "protocol", "salt",     "key", "tap",
-                                            "repeat", "validate", "variants", NULL};
-        struct gw_route *route = &t->routes[t->n_routes];
-        struct place at = member(p, "route");
-        int r;
-
-        memset(route, 0, sizeof(*route));
-        r = IN(p, mlc_json_only(obj, "", known, err));
-        if (r == 0)
-                r = get_text(obj, p, "route", route->name, sizeof(route->name), err);
-        if (r == 0 && gw_table_route(t, route->name, strlen(route->name)) != NULL)
-                r = mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                   "\"%s\" stands there twice", route->name);
-        if (r == 0)
-                r = parse_protocol(obj, p, err);
-        if (r == 0)
-                r = parse_salt(obj, p, route, err);
-        if (r == 0)
-                r = parse_key(obj, p, route, err);
-        if (r == 0)
-                r = IN(p, mlc_json_opt_bool(obj, "", "repeat", &route->repeat, err));
-        if (r == 0)
-                r = parse_tap(obj, p, route, err);
-        if (r == 0)
-                r = parse_validate(t, obj, p, route, err);
-        if (r == 0)
-                r = parse_variants(t, obj, p, route, err);
-        if (r < 0)
-                return r;
-        add_to_index(t, t->n_routes++);
-        return 0;
-}
-
-static int parse_routes(struct gw_table *t, const json_t *root, struct mlc_err *err)
-{
-        static const char *const known[] = {"schema", "generation", "routes", NULL};
-        struct place top = {0}, list = member(&top, "routes"), at;
-        json_t *routes, *one;
-        const char *schema;
-        int64_t generation;
-        size_t i;
-        int r;
-
-        r = mlc_json_only(root, "", known, err);
-        if (r == 0)
-                r = mlc_json_get_str(root, "", "schema", &schema, err);
-        if (r == 0 && !mlc_streq(schema, GW_SCHEMA))
-                r = mlc_fail_field(err, MLC_E_INVALID, "/schema", "\"%s\" is needed", GW_SCHEMA);
-        if (r == 0)
-                r = get_number(root, &top, "generation", INT64_MAX, &generation, err);
-        if (r == 0 && generation == 0)
-                r = mlc_fail_field(err, MLC_E_INVALID, "/generation", "generations begin at 1");
-        if (r == 0)
-                r = mlc_json_get_arr(root, "", "routes", &routes, err);
-        if (r < 0)
-                return r;
-        t->generation = (uint64_t)generation;
-        json_array_foreach (routes, i, one) {
-                at = element(&list, i);
-                if (i == GW_ROUTES_MAX)
-                        return mlc_fail_field(err, MLC_E_LIMIT, pointer_to(&list).text,
-                                              "at most %d routes", GW_ROUTES_MAX);
-                if (!json_is_object(one))
-                        return mlc_fail_field(err, MLC_E_INVALID, pointer_to(&at).text,
-                                              "an object is needed");
-                r = parse_route(t, one, &at, err);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-int gw_table_parse(const char *text, size_t len, struct gw_table *ret, struct mlc_err *err)
-{
-        _cleanup_(json_decref_p) json_t *root = NULL;
-        int r;
-
-        if (len > GW_TEXT_MAX)
-                return mlc_fail(err, MLC_E_LIMIT, "a table has at most %d bytes", GW_TEXT_MAX);
-        ret->n_routes = ret->n_variants = ret->n_addresses = ret->n_inputs = 0;
-        memset(ret->index, 0xff, sizeof(ret->index));
-        r = mlc_json_parse(text, len, &root, err);
-        if (r < 0)
-                return r;
-        if (!json_is_object(root))
-                return mlc_fail(err, MLC_E_INVALID, "a table is an object");
-        r = parse_routes(ret, root, err);
-        if (r < 0)
-                return r;
-        memcpy(ret->text, text, len);
-        ret->text[len] = '\0';
-        ret->text_len = (uint32_t)len;
-        return 0;
+        t->index[i] = (struct gw_index){.hash = hash, .route = t->n_routes++};
 }
 
 bool gw_route_same_split(const struct gw_table *a, const struct gw_route *ra,
@@ -670,18 +118,48 @@ bool gw_route_same_split(const struct gw_table *a, const struct gw_route *ra,
         return true;
 }
 
-void gw_table_copy(struct gw_table *to, const struct gw_table *from)
+/* --- addresses -------------------------------------------------------------------------------- */
+
+/* Where the address stands, or belongs. */
+static size_t place_of(const struct gw_table *t, const struct gw_address *a)
 {
-        to->generation = from->generation;
-        to->text_len = from->text_len;
-        to->n_routes = from->n_routes;
-        to->n_variants = from->n_variants;
-        to->n_addresses = from->n_addresses;
-        to->n_inputs = from->n_inputs;
-        memcpy(to->index, from->index, sizeof(to->index));
-        memcpy(to->routes, from->routes, from->n_routes * sizeof(to->routes[0]));
-        memcpy(to->variants, from->variants, from->n_variants * sizeof(to->variants[0]));
-        memcpy(to->addresses, from->addresses, from->n_addresses * sizeof(to->addresses[0]));
-        memcpy(to->inputs, from->inputs, from->n_inputs * sizeof(to->inputs[0]));
-        memcpy(to->text, from->text, (size_t)from->text_len + 1);
+        size_t i = hash_of(a->raw, sizeof(a->raw)) % GW_BY_ADDRESS;
+
+        while (t->by_address[i] != GW_NONE &&
+               memcmp(t->addresses[t->by_address[i]].raw, a->raw, sizeof(a->raw)) != 0)
+                i = (i + 1) % GW_BY_ADDRESS;
+        return i;
+}
+
+uint16_t gw_table_address(const struct gw_table *t, const struct gw_address *a)
+{
+        return t->by_address[place_of(t, a)];
+}
+
+uint16_t gw_table_add_address(struct gw_table *t, const struct gw_address *a)
+{
+        uint16_t at = t->n_addresses;
+
+        if (at == GW_ADDRESSES_MAX)
+                return GW_NONE;
+        t->by_address[place_of(t, a)] = at;
+        memcpy(&t->addresses[at], a, sizeof(*a));
+        t->n_addresses++;
+        return at;
+}
+
+/* --- copying ---------------------------------------------------------------------------------- */
+
+void gw_table_publish(struct gw_table *shared, const struct gw_table *from)
+{
+        gw_words_store(shared, from, HEAD_SIZE);
+        gw_words_store(shared->index, from->index, sizeof(from->index));
+        gw_words_store(shared->routes, from->routes, from->n_routes * sizeof(from->routes[0]));
+        gw_words_store(shared->variants, from->variants,
+                       from->n_variants * sizeof(from->variants[0]));
+        gw_words_store(shared->addresses, from->addresses,
+                       from->n_addresses * sizeof(from->addresses[0]));
+        gw_words_store(shared->inputs, from->inputs, from->n_inputs * sizeof(from->inputs[0]));
+        memcpy(shared->by_address, from->by_address, sizeof(shared->by_address));
+        memcpy(shared->text, from->text, (size_t)from->text_len + 1);
 }

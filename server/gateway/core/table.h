@@ -27,6 +27,8 @@
 #define GW_KEY_NAME_MAX 64
 #define GW_SALT_MAX 64
 #define GW_INDEX (2 * GW_ROUTES_MAX) /* of a hash table over the routes' names */
+#define GW_BY_ADDRESS (2 * GW_ADDRESSES_MAX) /* of one over the addresses */
+#define GW_WORDS __attribute__((aligned(8))) /* is copied by words.h */
 #define GW_NO_LIMIT UINT32_MAX
 #define GW_NONE UINT16_MAX
 
@@ -37,8 +39,8 @@ struct gw_address {
         uint16_t len; /* of `raw`, a struct sockaddr_in or sockaddr_in6, unused bytes zero */
         uint16_t health; /* number of its cell in shared memory */
         uint8_t raw[28];
-        char text[56]; /* as in the table */
-};
+        char text[56]; /* of raw, ADDRESS:PORT as inet_ntop() writes it */
+} GW_WORDS;
 
 struct gw_input {
         char name[GW_NAME_MAX + 1];
@@ -47,7 +49,7 @@ struct gw_input {
         bool ranged;
         int64_t shape[GW_DIMS_MAX]; /* -1: any */
         double lo, hi; /* both allowed, when ranged */
-};
+} GW_WORDS;
 
 struct gw_variant {
         char name[GW_VARIANT_NAME_MAX + 1];
@@ -59,7 +61,7 @@ struct gw_variant {
         bool hold;
         uint8_t n_endpoints;
         uint16_t endpoints[GW_ENDPOINTS_MAX]; /* indices of addresses */
-};
+} GW_WORDS;
 
 /* The counters of a route's variants, valid while split and variants stay as they are. */
 struct gw_bank {
@@ -80,19 +82,29 @@ struct gw_route {
         bool repeat; /* a request may be sent twice, the models have no side effects */
         uint16_t first_variant;
         uint16_t first_input, n_inputs;
+        uint16_t bounds[GW_ROUTE_VARIANTS_MAX]; /* sums of the weights up to and with each */
         uint32_t tap_share; /* of 10000 */
+        uint32_t text_at, text_len; /* of its object in the table's text; length 0: not known */
         struct gw_bank banks[2]; /* present and before; filled in by the shared memory */
-};
+} GW_WORDS;
+
+struct gw_index {
+        uint32_t hash; /* of the route's name */
+        uint16_t route; /* GW_NONE: free */
+        uint16_t unused;
+} GW_WORDS;
 
 struct gw_table {
         uint64_t generation;
         uint32_t text_len;
         uint16_t n_routes, n_variants, n_addresses, n_inputs;
-        uint16_t index[GW_INDEX]; /* by hash of the name, open addressing; GW_NONE: free */
+        struct gw_index index[GW_INDEX]; /* by hash of the name, open addressing */
         struct gw_route routes[GW_ROUTES_MAX];
         struct gw_variant variants[GW_VARIANTS_MAX];
         struct gw_address addresses[GW_ADDRESSES_MAX];
         struct gw_input inputs[GW_INPUTS_MAX];
+        /* readers of the shared memory do not look at the rest */
+        uint16_t by_address[GW_BY_ADDRESS]; /* by hash of raw, open addressing; GW_NONE: free */
         char text[GW_TEXT_MAX + 1]; /* the JSON itself */
 };
 
@@ -102,10 +114,21 @@ struct gw_table {
  */
 int gw_table_parse(const char *text, size_t len, struct gw_table *ret,
                    struct mlc_err *err) MLC_CHECK;
+/* The same result, sooner when routes are, byte for byte, routes of `old`. */
+int gw_table_update(const char *text, size_t len, const struct gw_table *old, struct gw_table *ret,
+                    struct mlc_err *err) MLC_CHECK;
+/* Without routes. */
+void gw_table_clear(struct gw_table *t);
 /* Borrowed from t; NULL when there is no such route. `name` need not be terminated. */
 const struct gw_route *gw_table_route(const struct gw_table *t, const char *name, size_t len);
+/* The same while t may be written: a copy without banks[1], of which each member may be anything
+ * until the caller knows that it was not torn. */
+bool gw_table_read_route(const struct gw_table *t, const char *name, size_t len,
+                         struct gw_route *ret);
+/* The index of the address with the same `raw`, GW_NONE when there is none. */
+uint16_t gw_table_address(const struct gw_table *t, const struct gw_address *a);
 /* Whether callers and counters of the route stay as they are under `b`. */
 bool gw_route_same_split(const struct gw_table *a, const struct gw_route *ra,
                          const struct gw_table *b, const struct gw_route *rb);
-/* Copies only what is in use. */
-void gw_table_copy(struct gw_table *to, const struct gw_table *from);
+/* Into shared memory that others may read meanwhile (words.h). Copies only what is in use. */
+void gw_table_publish(struct gw_table *shared, const struct gw_table *from);

@@ -65,3 +65,34 @@ static inline size_t key_is_text(const struct gw_route *route, const char **ret_
         *ret_key = userdata;
         return strlen(userdata);
 }
+
+/* Everything that a table means, and where its parts stand. */
+static inline bool same_table(const struct gw_table *a, const struct gw_table *b)
+{
+        return memcmp(a, b, offsetof(struct gw_table, index)) == 0 &&
+               memcmp(a->index, b->index, sizeof(a->index)) == 0 &&
+               memcmp(a->routes, b->routes, a->n_routes * sizeof(a->routes[0])) == 0 &&
+               memcmp(a->variants, b->variants, a->n_variants * sizeof(a->variants[0])) == 0 &&
+               memcmp(a->addresses, b->addresses, a->n_addresses * sizeof(a->addresses[0])) == 0 &&
+               memcmp(a->inputs, b->inputs, a->n_inputs * sizeof(a->inputs[0])) == 0 &&
+               memcmp(a->by_address, b->by_address, sizeof(a->by_address)) == 0 &&
+               memcmp(a->text, b->text, (size_t)a->text_len + 1) == 0;
+}
+
+/* gw_table_update() over `old` says of the text what gw_table_parse() says. */
+static inline bool update_agrees(const char *text, size_t len, const struct gw_table *old)
+{
+        struct gw_table *whole = malloc(sizeof(*whole)), *updated = malloc(sizeof(*updated));
+        struct mlc_err a = {0}, b = {0};
+        int ra, rb;
+        bool agrees;
+
+        assert(whole != NULL && updated != NULL);
+        ra = gw_table_parse(text, len, whole, &a);
+        rb = gw_table_update(text, len, old, updated, &b);
+        agrees = ra == rb && a.code == b.code && mlc_streq(a.field, b.field) &&
+                 mlc_streq(a.msg, b.msg) && (ra < 0 || same_table(whole, updated));
+        free(whole);
+        free(updated);
+        return agrees;
+}
