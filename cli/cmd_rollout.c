@@ -41,7 +41,7 @@ static void rollout_path(struct mlc_str *path, const char *id, const char *what)
 
 static void print_plan(struct cli *cli, const json_t *j)
 {
-        const json_t *plan = json_object_get(j, "plan"), *route;
+        const json_t *plan = json_object_get(j, "plan"), *route, *told;
         size_t i;
 
         (void)printf("%s", out_bold(cli));
@@ -63,6 +63,14 @@ static void print_plan(struct cli *cli, const json_t *j)
                                                               : "unknown");
                 rollout_print_steps(cli, json_object_get(plan, "steps"),
                                     json_object_get(route, "expected"));
+        }
+        json_array_foreach (json_object_get(j, "validation"), i, told) {
+                (void)printf("\nroute ");
+                out_text(text_of(told, "route"));
+                (void)printf(" (%s): ",
+                             strcmp(text_of(told, "mode"), "reject") == 0 ? "reject" : "flag");
+                out_text(text_of(told, "text"));
+                (void)printf("\n");
         }
 }
 

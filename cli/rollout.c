@@ -161,6 +161,34 @@ static void print_served(struct cli *cli, const json_t *served)
         out_table(cli, served, columns);
 }
 
+/* Routes whose requests are checked against declared inputs, and how many did not fit. */
+static void print_validation(const json_t *j)
+{
+        const json_t *invalid = json_object_get(j, "invalid"), *split;
+        size_t i;
+
+        json_array_foreach (json_object_get(j, "splits"), i, split) {
+                const json_t *v = json_object_get(split, "validation");
+
+                if (!json_is_object(v))
+                        continue;
+                (void)printf("\nrequests to ");
+                out_text(text_of(split, "route"));
+                if (int_of(v, "inputs") == 0)
+                        (void)printf(" are not checked: the version declares no inputs that can "
+                                     "be\n");
+                else
+                        (void)printf(" are checked against %" JSON_INTEGER_FORMAT
+                                     " declared input%s (%s)\n",
+                                     int_of(v, "inputs"), int_of(v, "inputs") == 1 ? "" : "s",
+                                     strcmp(text_of(v, "mode"), "reject") == 0 ? "reject" : "flag");
+        }
+        if (int_of(invalid, "candidate") + int_of(invalid, "stable") > 0)
+                (void)printf("%" JSON_INTEGER_FORMAT " requests to the new version and "
+                             "%" JSON_INTEGER_FORMAT " to the old one did not fit\n",
+                             int_of(invalid, "candidate"), int_of(invalid, "stable"));
+}
+
 void rollout_print(struct cli *cli, const json_t *j)
 {
         static const struct out_column fields[] = {
@@ -190,6 +218,7 @@ void rollout_print(struct cli *cli, const json_t *j)
         (void)printf("\n");
         rollout_print_steps(cli, steps, NULL);
         print_served(cli, json_object_get(j, "served"));
+        print_validation(j);
         if (json_is_object(json_object_get(j, "decision"))) {
                 (void)printf("\n");
                 rollout_print_decision(cli, json_object_get(j, "decision"));

@@ -33,8 +33,10 @@ static int route_key(const char *s, struct mlc_err *err)
 
 static int route(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"route", "environments", "key", "protocol", NULL};
+        static const char *const keys[] = {"route",    "environments", "key",
+                                           "protocol", "validate",     NULL};
         static const char *const protocols[] = {"oip", NULL};
+        static const char *const modes[] = {"off", "flag", "reject", NULL};
         int r = pol_only(in, keys, NULL, err);
 
         for (size_t i = 0; r == 0 && i < 2; i++)
@@ -45,6 +47,8 @@ static int route(const struct pol_in *in, struct mlc_err *err)
                 r = pol_text(in, "key", route_key, err);
         if (r == 0)
                 r = pol_enum(in, "protocol", protocols, "oip", err);
+        if (r == 0 && pol_has(in, "validate")) /* came later: older documents keep their digest */
+                r = pol_enum(in, "validate", modes, NULL, err);
         return r < 0 ? r : pol_texts(in, "environments", pol_name, 64, err);
 }
 

@@ -135,6 +135,12 @@ static bool counts_only(const json_t *environment)
         return false;
 }
 
+static int no_copies(struct mlc_err *err)
+{
+        return mlc_fail_field(err, MLC_E_INVALID, "/rollout/steps",
+                              "haproxy copies no requests; a step there has a weight");
+}
+
 static int steps(struct making *m, struct mlc_err *err)
 {
         const json_t *doc = json_object_get(m->rollout, "steps"), *v;
@@ -158,8 +164,7 @@ static int steps(struct making *m, struct mlc_err *err)
         }
         json_object_set_new(m->plan, "steps", list);
         if (has_mirror(m->plan) && counts_only(m->docs->environment))
-                return mlc_fail_field(err, MLC_E_INVALID, "/rollout/steps",
-                                      "haproxy copies no requests; a step there has a weight");
+                return no_copies(err);
         return 0;
 }
 
@@ -393,4 +398,49 @@ int mlc_rollout_plan(const struct mlc_rollout_docs *docs, json_t **ret, struct m
                 return r;
         *ret = TAKE_PTR(plan);
         return 0;
+}
+
+static int validation_suits(const json_t *model, const char *environment, struct mlc_err *err)
+{
+        const json_t *route;
+        size_t i;
+
+        json_array_foreach (json_object_get(model, "routes"), i, route) {
+                const char *mode = text_get(route, "validate");
+                char at[MLC_JSON_POINTER_MAX];
+
+                if (*mode == '\0' || mlc_streq(mode, "off") ||
+                    !named(json_object_get(route, "environments"), environment))
+                        continue;
+                (void)snprintf(at, sizeof(at), "/routes/%zu/validate", i);
+                return mlc_fail_field(err, MLC_E_INVALID, at,
+                                      "haproxy of environment '%s' checks no requests",
+                                      environment);
+        }
+        return 0;
+}
+
+int mlc_rollout_suits(const json_t *model, const json_t *environment, struct mlc_err *err)
+{
+        const json_t *rollout = json_object_get(model, "rollout"), *check, *step;
+        const struct mlc_rollout_docs docs = {.model = model, .environment = environment};
+        const struct making m = {.docs = &docs, .rollout = rollout};
+        size_t i;
+        int r;
+
+        if (!counts_only(environment))
+                return 0;
+        r = validation_suits(model, text_get(environment, "name"), err);
+        json_array_foreach (json_object_get(rollout, "steps"), i, step)
+                if (r == 0 && num_get(step, "mirror", 0) > 0)
+                        r = no_copies(err);
+        json_array_foreach (json_object_get(rollout, "checks"), i, check)
+                if (r == 0 && compares(check))
+                        r = check_allowed(&m, check, i, err);
+        if (r == 0 && mlc_streq(text_get(rollout, "strategy"), "shadow") &&
+            json_array_size(json_object_get(rollout, "steps")) == 0)
+                r = mlc_fail_field(err, MLC_E_INVALID, "/rollout/strategy",
+                                   "haproxy copies no requests: use another strategy, or say the "
+                                   "steps");
+        return r;
 }

@@ -54,6 +54,11 @@ struct mlc_rollout_docs {
 int mlc_rollout_plan(const struct mlc_rollout_docs *docs, json_t **ret,
                      struct mlc_err *err) MLC_CHECK;
 
+/* Whether all that the model's document asks for can be had in an environment where it has a route:
+ * what a traffic driver there would silently leave out is refused. MLC_E_INVALID as above. */
+int mlc_rollout_suits(const json_t *model, const json_t *environment,
+                      struct mlc_err *err) MLC_CHECK;
+
 /* What is known of the route when the plan is shown; negative or 0: not known. */
 struct mlc_rollout_rate {
         double requests; /* of the whole route, a second */

@@ -110,6 +110,14 @@ where d.kind = 'Model' and d.name <> $2
   and exists (select 1 from json_array_elements(v.normal::json -> 'routes') r where r ->> 'route' = $1)
 order by d.name limit 1
 
+-- name: models_routed_to
+-- Models that have a route in the environment $1.
+select d.name, v.normal
+from document d join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number
+where d.kind = 'Model' and exists (select from json_array_elements(v.normal::json -> 'routes') r,
+                                     json_array_elements_text(r -> 'environments') e where e = $1)
+order by d.name
+
 -- name: model_policies
 -- Policies that documents of models name, with those models.
 select v.normal::json ->> 'policy', d.name from document d

@@ -7,6 +7,7 @@
 #include "gen/gate.sql.h"
 #include "policy/evaluation.h"
 #include "policy/policy.h"
+#include "rollout/plan.h"
 
 struct cross {
         const struct gate_set *set;
@@ -250,6 +251,53 @@ static int check_exclusive(struct mlc_ctx *ctx, const struct cross *c)
         return 0;
 }
 
+static bool is_routed(const json_t *model, const json_t *environment)
+{
+        const json_t *route;
+        size_t i;
+
+        json_array_foreach (json_object_get(model, "routes"), i, route)
+                if (gate_array_has(json_object_get(route, "environments"),
+                                   str(environment, "name")))
+                        return true;
+        return false;
+}
+
+/* What a traffic driver there would leave out of what the model asks for. */
+static int check_suits(struct mlc_ctx *ctx, const struct cross *c, const json_t *model,
+                       const json_t *environment)
+{
+        struct mlc_err why = {0};
+
+        if (!is_routed(model, environment) || mlc_rollout_suits(model, environment, &why) == 0)
+                return 0;
+        if (c->item->doc == model)
+                return refuse(ctx, why.field, "%s", why.msg);
+        return refuse(ctx, "/targets", "model '%s' has a route here: %s", str(model, "name"),
+                      why.msg);
+}
+
+static int check_suits_models(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int r = db_run(tx, SQL_MODELS_ROUTED_TO, &rows, DB_TEXT(c->item->name));
+
+        for (int i = 0; r == 0 && i < rows.n; i++) {
+                _cleanup_(json_decref_p) json_t *model = NULL;
+                const char *key = ctx_printf(ctx, "Model/%s", db_text(&rows, i, 0));
+                const char *text = db_text(&rows, i, 1);
+
+                if (key == NULL)
+                        return ctx->err.code;
+                if (json_object_get(c->set->docs, key) != NULL)
+                        continue; /* checked with its own */
+                r = mlc_json_parse(text, strlen(text), &model, &ctx->err);
+                if (r == 0)
+                        r = check_suits(ctx, c, model, c->item->doc);
+        }
+        return r;
+}
+
 /* Asked again under the lock when it takes effect; here also for who only wants to know. */
 static int check_alias(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
 {
@@ -276,6 +324,8 @@ static int check_environment(struct mlc_ctx *ctx, struct db_tx *tx, const struct
                 r = check_owners(ctx, tx, c, doc);
         if (r == 0)
                 r = check_exclusive(ctx, c);
+        if (r == 0)
+                r = check_suits_models(ctx, tx, c);
         return r < 0 ? r : check_alias(ctx, tx, c);
 }
 
@@ -336,6 +386,18 @@ static int check_route(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
         return 0;
 }
 
+static int check_suits_environments(struct mlc_ctx *ctx, const struct cross *c)
+{
+        const json_t *pair;
+        size_t i;
+        int r = 0;
+
+        json_array_foreach (c->environments, i, pair)
+                if (r == 0)
+                        r = check_suits(ctx, c, c->item->doc, json_array_get(pair, 0));
+        return r;
+}
+
 static int check_model(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
 {
         const json_t *doc = c->item->doc, *route;
@@ -347,7 +409,7 @@ static int check_model(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
         json_array_foreach (json_object_get(doc, "routes"), i, route)
                 if (r == 0)
                         r = check_route(ctx, tx, c, route);
-        return r;
+        return r < 0 ? r : check_suits_environments(ctx, c);
 }
 
 /* --- layers: a model's policy never redefines what an environment's says --- */
@@ -507,6 +569,29 @@ static void warn_unasked(const struct gate_set *set, const struct gate_item *ite
         }
 }
 
+/* HAProxy knows no leases: what the document says of them has no effect there. */
+static void warn_lease(const struct gate_set *set, const struct gate_item *item)
+{
+        const char *lost = str(json_object_get(item->doc, "rollout"), "on_lost_control");
+        const json_t *pair, *target;
+        size_t i, k;
+
+        json_array_foreach (set->environments, i, pair) {
+                const json_t *environment = json_array_get(pair, 0);
+
+                if (!mlc_streq(lost, "stable") || !is_routed(item->doc, environment))
+                        continue;
+                json_array_foreach (json_object_get(environment, "targets"), k, target)
+                        if (mlc_streq(str(json_object_get(target, "traffic"), "driver"), "haproxy"))
+                                json_array_append_new(
+                                        set->warnings,
+                                        json_sprintf("%s: haproxy of environment '%s' holds what "
+                                                     "it was told: 'on_lost_control: stable' has "
+                                                     "no effect there",
+                                                     item->key, str(environment, "name")));
+        }
+}
+
 int gate_warn(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set, size_t i)
 {
         const struct gate_item *item = &set->items[i];
@@ -514,6 +599,7 @@ int gate_warn(struct mlc_ctx *ctx, struct db_tx *tx, const struct gate_set *set,
         size_t k;
 
         warn_unasked(set, item);
+        warn_lease(set, item);
 
         json_array_foreach (json_object_get(item->doc, "checks"), k, check) {
                 struct mlc_feasible_in in = {.n = -1, .share = -1, .discordant = -1};

@@ -217,9 +217,17 @@ select json_build_object(
               from served s where s.environment = r.environment and s.model = r.model and s.state <> 'gone'
                 and s.version in (r.version, coalesce(r.from_version, 0))), '[]'::json),
          'splits', case when r.ended is null then coalesce((select json_agg(json_build_object('route', s.route,
-                'target', s.target, 'generation', s.generation, 'variants', s.entry::json -> 'variants')
+                'target', s.target, 'generation', s.generation, 'variants', s.entry::json -> 'variants',
+                'validation', (select json_build_object('mode', t ->> 'validate', 'inputs',
+                                 coalesce(json_array_length(s.entry::json #> '{validate,inputs}'), 0))
+                   from document d
+                   join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number,
+                   json_array_elements(v.normal::json -> 'routes') t
+                   where d.kind = 'Model' and d.name = r.model and t ->> 'route' = s.route
+                     and t ->> 'validate' in ('flag', 'reject')))
                 order by s.control, s.route) from split s where s.environment = r.environment and s.model = r.model),
                 '[]'::json) else '[]'::json end,
+         'invalid', coalesce(r.seen::json -> 'invalid', '{"candidate": 0, "stable": 0}'::json),
          'decision', r.decision::json, 'outcome', r.outcome,
          'requested_by', json_build_object('id', u.id, 'name', u.name),
          'created', rollout_time(r.created), 'changed', rollout_time(r.changed), 'ended', rollout_time(r.ended),
@@ -306,6 +314,10 @@ returning since = looked
 -- name: rollout_version_number
 select v.number, v.digest from version v join model m on m.id = v.model_id
 where m.ns = $1 and m.name = $2 and v.digest = $3
+
+-- name: version_digest
+select v.digest from version v join model m on m.id = v.model_id
+where m.ns || '/' || m.name = $1 and v.number = $2::bigint
 
 -- name: rollout_recent
 -- Those that go on, and those that have ended in the last minute, of models in the namespaces $1 (null: all).

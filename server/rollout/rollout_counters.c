@@ -148,6 +148,23 @@ static json_t *increment_of(struct fold *f, const json_t *epoch, const char *key
         return inc;
 }
 
+/* Requests that did not fit the declared inputs: shown, and no statistic. */
+static void count_invalid(const struct fold *f, const char *variant, const json_t *bank,
+                          const json_t *then)
+{
+        int64_t n = int_of(bank, "invalid") - int_of(then, "invalid");
+        json_t *of = json_object_get(f->r->seen, "invalid");
+
+        if (n <= 0 || variant == NULL)
+                return;
+        if (of == NULL) {
+                of = json_pack("{s:i, s:i}", "candidate", 0, "stable", 0);
+                (void)json_object_set_new(f->r->seen, "invalid", of);
+        }
+        if (json_object_get(of, variant) != NULL)
+                (void)json_object_set_new(of, variant, json_integer(int_of(of, variant) + n));
+}
+
 static void fold_bank(struct fold *f, const char *route, const char *key, json_t *bank)
 {
         const char *variant = text_of(bank, "variant");
@@ -161,6 +178,7 @@ static void fold_bank(struct fold *f, const char *route, const char *key, json_t
                 return; /* of before the rollout */
         then = json_object_get(f->then, name);
         (void)json_object_set(f->now, name, bank);
+        count_invalid(f, variant, bank, then);
         if (ended(bank) == ended(then) && int_of(bank, "errors") == int_of(then, "errors"))
                 return;
         arm_add(child(json_object_get(increment_of(f, epoch, key), "arms"), variant), bank, then);

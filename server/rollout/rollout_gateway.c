@@ -16,11 +16,30 @@ struct gateway {
         bool leased; /* a rollout that goes on has a split there */
 };
 
+/* A gateway checks requests against so many inputs in all (server/gateway/core/table.h); routes
+ * beyond are not checked, rather than none of them changed. */
+#define INPUTS_MAX 2048
+
+static void bound_inputs(const char *control, json_t *entry, size_t *total)
+{
+        const json_t *inputs = json_object_get(json_object_get(entry, "validate"), "inputs");
+        size_t n = json_array_size(inputs);
+
+        if (n <= INPUTS_MAX - *total) {
+                *total += n;
+                return;
+        }
+        log_warn(NULL, "rollout.inputs_left_out", KV_STR("control", control),
+                 KV_STR("route", json_string_value(json_object_get(entry, "route"))));
+        (void)json_object_set_new(entry, "validate", json_null());
+}
+
 /* {"schema","generation","routes":[…]}, the caller's. */
 static int table_of(struct mlc_ctx *ctx, struct db_tx *tx, const char *control, json_t **ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         _cleanup_(json_decref_p) json_t *routes = json_array();
+        size_t inputs = 0;
         int r = db_run(tx, SQL_GATEWAY_TABLE, &rows, DB_TEXT(control));
 
         if (r == 0 && rows.n == 0)
@@ -29,8 +48,10 @@ static int table_of(struct mlc_ctx *ctx, struct db_tx *tx, const char *control, 
                 json_t *entry = NULL;
 
                 r = rollout_parse(ctx, db_text(&rows, i, 1), &entry);
-                if (r == 0)
-                        (void)json_array_append_new(routes, entry);
+                if (r < 0)
+                        break;
+                bound_inputs(control, entry, &inputs);
+                (void)json_array_append_new(routes, entry);
         }
         if (r < 0)
                 return r;

@@ -128,6 +128,24 @@ int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int 
 /* After the end: the version alone, without a lease; 0 removes the routes. */
 int split_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
                  int64_t version) MLC_CHECK;
+/* --- requests against declared inputs (rollout_inputs.c) --- */
+
+/* "flag" or "reject" of a route in the model's document; NULL: requests are not checked. */
+const char *route_validation(const json_t *route);
+/* What a version declares in its model.yaml (rollout/inputs.h), the caller's. NULL when it declares
+ * none, and when what it declares cannot be read: that is logged, and stops no split, because some
+ * of them are the way to safety. */
+json_t *inputs_declared(struct mlc_ctx *ctx, struct db_tx *tx, const char *model, int64_t version);
+struct inputs_in {
+        const char *model, *environment;
+        const json_t *document; /* the model's, or NULL */
+        int64_t live, next; /* 0: nothing is live; nothing comes */
+};
+/* [{"route","mode","inputs": number that requests are checked against now,"text"}…] of the routes
+ * there that ask for it, the caller's. */
+int inputs_told(struct mlc_ctx *ctx, struct db_tx *tx, const struct inputs_in *in,
+                json_t **ret) MLC_CHECK;
+
 /* "ns--model--3" */
 const char *served_name(struct mlc_ctx *ctx, const char *ns, const char *name, int64_t version);
 

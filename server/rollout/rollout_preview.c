@@ -24,7 +24,7 @@ struct preview {
         struct mlc_ref model;
         const char *repo;
         int64_t number;
-        json_t *plan; /* owned */
+        json_t *plan, *validation; /* owned */
         struct counted *routes;
         size_t n;
 };
@@ -69,6 +69,19 @@ static int read_routes(struct mlc_ctx *ctx, struct db_tx *tx, struct preview *p)
         return 0;
 }
 
+static int tell_inputs(struct mlc_ctx *ctx, struct db_tx *tx, struct preview *p, int64_t live)
+{
+        _cleanup_(json_decref_p) json_t *model = NULL;
+        struct inputs_in in = {.model = p->repo,
+                               .environment = p->in->environment,
+                               .live = live,
+                               .next = p->number};
+        int r = rollout_model_document(ctx, tx, p->repo, &model);
+
+        in.document = model;
+        return r < 0 ? r : inputs_told(ctx, tx, &in, &p->validation);
+}
+
 static int make_plan(struct mlc_ctx *ctx, struct db_tx *tx, struct preview *p)
 {
         _cleanup_(json_decref_p) json_t *environment = NULL;
@@ -88,7 +101,9 @@ static int make_plan(struct mlc_ctx *ctx, struct db_tx *tx, struct preview *p)
                 r = db_run(tx, SQL_ROLLOUT_LIVE, &live, DB_TEXT(p->in->environment),
                            DB_TEXT(p->repo));
         in.document = environment;
-        return r < 0 ? r : rollout_plan(ctx, tx, &in, live.n == 0, &p->plan);
+        if (r == 0)
+                r = rollout_plan(ctx, tx, &in, live.n == 0, &p->plan);
+        return r < 0 ? r : tell_inputs(ctx, tx, p, live.n > 0 ? db_int(&live, 0, 0) : 0);
 }
 
 static int read_all(struct mlc_ctx *ctx, struct preview *p)
@@ -192,9 +207,10 @@ int rollout_preview(struct mlc_ctx *ctx, const struct preview_in *in, json_t **r
         if (r == 0)
                 r = measure(ctx, &p, routes);
         if (r == 0)
-                *ret = json_pack("{s:s, s:I, s:s, s:O, s:O}", "model", p.repo, "version",
+                *ret = json_pack("{s:s, s:I, s:s, s:O, s:O, s:O}", "model", p.repo, "version",
                                  (json_int_t)p.number, "environment", in->environment, "plan",
-                                 p.plan, "routes", routes);
+                                 p.plan, "routes", routes, "validation", p.validation);
         json_decref(p.plan);
+        json_decref(p.validation);
         return r;
 }

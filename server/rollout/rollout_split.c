@@ -109,6 +109,13 @@ static int variant(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in 
         return 0;
 }
 
+/* By whose inputs requests are checked: stable's, or those of what takes all traffic. */
+static int64_t checked_version(const struct split_in *in)
+{
+        return in->variants[0].weight == ROLLOUT_WHOLE ? in->variants[0].version
+                                                       : in->variants[in->n - 1].version;
+}
+
 /* NULL with the error set. */
 static json_t *entry_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in,
                         const json_t *target, const json_t *route)
@@ -116,17 +123,23 @@ static json_t *entry_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct spli
         const char *key = text_of(route, "key"), *protocol = text_of(route, "protocol");
         bool copies = !mlc_streq(text_of(json_object_get(target, "traffic"), "driver"), "haproxy");
         _cleanup_(json_decref_p) json_t *variants = json_array();
-        json_t *entry;
+        const char *mode = route_validation(route);
+        json_t *entry, *inputs = NULL;
 
         for (size_t i = 0; i < in->n; i++)
                 if (variant(ctx, tx, in, target, &in->variants[i], variants) < 0)
                         return NULL;
-        entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:n, s:o}", "route", text_of(route, "route"),
+        if (mode != NULL)
+                inputs = inputs_declared(ctx, tx, in->model, checked_version(in));
+        entry = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "route", text_of(route, "route"),
                           "protocol", protocol != NULL ? protocol : "oip", "salt", in->salt, "key",
                           key != NULL ? key : "random", "tap",
                           copies && in->tap > 0 ? json_pack("{s:i}", "share", in->tap)
                                                 : json_null(),
-                          "validate", "variants", TAKE_PTR(variants));
+                          "validate",
+                          inputs != NULL ? json_pack("{s:s, s:o}", "mode", mode, "inputs", inputs)
+                                         : json_null(),
+                          "variants", TAKE_PTR(variants));
         if (entry == NULL)
                 (void)ctx_fail(ctx, MLC_E_INTERNAL, "a split cannot be written");
         return entry;

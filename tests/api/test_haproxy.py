@@ -8,6 +8,7 @@ import pytest
 
 from support import haproxy
 from support.haproxy import Haproxy
+from support.judged import apply, environment, fresh
 from support.rollouts import Case, Site, SiteLoad
 from support.server import Directories, Server
 
@@ -100,3 +101,30 @@ def test_harm_and_a_restart(case):
         case.wait(promotion, "rolled_back", seconds=60)
     assert "errors" in case.rollout(promotion)["outcome"]
     assert versions(case) == {str(case.first)}
+
+
+def test_what_haproxy_would_leave_out_is_refused(case):
+    for rollout, route, text in (
+            ({**CANARY, "checks": [{"id": "slow", "type": "slower-than", "limit": "50ms",
+                                    "margin": "1%"}]}, "", "haproxy counts none"),
+            ({"strategy": "shadow"}, "", "haproxy copies no requests"),
+            (CANARY, ", validate: flag", "checks no requests")):
+        refused = apply(case.admin, case.document(rollout, route), 409)
+        assert text in refused["detail"], refused
+    applied = apply(case.admin, case.document({**CANARY, "deadline": "1d"}))
+    assert "'on_lost_control: stable' has no effect" in " ".join(applied["warnings"])
+    lost = case.document({**CANARY, "deadline": "2d", "on_lost_control": "hold"})
+    assert apply(case.admin, lost)["warnings"] == []
+
+
+def test_an_environment_does_not_move_to_haproxy_unseen(case):
+    env = fresh("moves")
+    document = environment(env, f"policy: {case.env}\nalias: {env}\n")
+    apply(case.admin, document)
+    model = Model(case.model.http, ns="proxied")
+    apply(case.admin, f"apiVersion: mlctl/v1\nkind: Model\nname: {model.name}\nroutes: "
+          f"[{{route: {env}, environments: [{env}]}}]\nrollout: {{strategy: shadow}}\n")
+    refused = apply(case.admin, document + "targets:\n  - name: eu\n    serving: {driver: webhook, "
+                    "instances: [{url: 'http://127.0.0.1:9'}]}\n"
+                    "    traffic: {driver: haproxy, control: 'unix:/a/b', map: /c}\n", 409)
+    assert f"model '{model.name}' has a route here: haproxy copies no" in refused["detail"]

@@ -7,7 +7,7 @@ import pytest
 
 from support import judged
 from support.cli import invite
-from support.gateway import Client, Gateway
+from support.gateway import Client, Control, Gateway
 from support.judged import fresh
 from support.process import wait_until
 from support.rollouts import Case, Site
@@ -342,3 +342,97 @@ def test_closed_windows_hold_a_step(where, site):
             where.apply()
         one.wait(promotion, "live")
     assert load.failed == []
+
+
+# --- requests against what the model declares -------------------------------------------------
+
+DECLARED = "inputs: [{name: x, datatype: FP64, shape: [-1, -1], range: [0, 100]}]\n"
+WIDER = "inputs: [{name: x, datatype: FP64, shape: [-1, -1], range: [0, 1000]}]\n"
+
+
+def ask(one, *data):
+    client = one.client()
+    try:
+        status, headers, reply = client.infer(route=one.route, user="u", data=data)
+        return status, headers.get("X-Mlctl-Version"), reply
+    finally:
+        client.close()
+
+
+def control_of(one):
+    return Control(one.site.server.directory / "gateway" / "control.sock")
+
+
+def in_table(one):
+    (entry,) = [r for r in control_of(one).table()["routes"] if r["route"] == one.route]
+    return entry["validate"]
+
+
+def preview(one, version):
+    body = {"model": one.model.name, "version": str(version), "environment": one.env}
+    return one.model.http.ok("POST", "/api/v1/rollout-plans", json=body)["validation"]
+
+
+def test_requests_that_do_not_fit_are_refused(site):
+    one = site()
+    first, wider, silent = one.version(1, DECLARED), one.version(2, WIDER), one.version(3)
+    assert preview(one, first) == []
+    one.apply({"strategy": "blue-green"}, ", validate: reject")
+    (told,) = preview(one, first)
+    assert told["mode"] == "reject" and told["inputs"] == 1
+    assert told["text"] == ("requests are checked against the inputs that version 1 declares")
+    one.to_live(first)
+    assert in_table(one) == {"mode": "reject", "inputs": [
+        {"name": "x", "datatype": "FP64", "shape": [-1, -1], "range": [0, 100]}]}
+    assert ask(one, 1.5)[:2] == (200, str(first))
+    status, version, reply = ask(one, 500.0)
+    assert (status, version) == (400, str(first))
+    assert reply["error"] == 'input "x": a value is out of its range'
+    assert "version 2 declares others" in preview(one, wider)[0]["text"]
+    assert "version 3 declares no inputs in model.yaml" in preview(one, silent)[0]["text"]
+
+    one.apply(FAST | {"steps": [{"weight": "50%", "requests": 20, "for": "1s", "wait": "person"},
+                                {"weight": "100%"}]}, ", validate: reject")
+    promotion = one.promote(wider)
+    rollout = one.wait_rollout(promotion, lambda r: r["in_force"])
+    assert rollout["splits"][0]["validation"] == {"mode": "reject", "inputs": 1}
+    assert in_table(one)["inputs"][0]["range"] == [0, 100]  # stable's, whoever answers
+    assert {ask(one, 500.0)[0] for _ in range(3)} == {400}
+    shown = one.wait_rollout(promotion, lambda r: sum(r["invalid"].values()) == 3)
+    assert shown["decision"] is None or shown["decision"]["decision"] != "harm"
+    chief = one.site.people["olga"]
+    with one.load():
+        one.wait_rollout(promotion, lambda r: "operator" in (r["hold"] or ""))
+        one.act(chief, rollout["id"], "advance")
+        one.wait(promotion, "live")
+    assert ask(one, 500.0)[:2] == (200, str(wider))
+
+    one.apply({"strategy": "blue-green"}, ", validate: reject")
+    one.to_live(silent)
+    assert in_table(one) is None and ask(one, 5000.0)[:2] == (200, str(silent))
+
+
+def test_requests_that_do_not_fit_are_counted(site):
+    one = site()
+    one.to_live(one.version(1, DECLARED))
+    assert ask(one, 500.0)[0] == 200 and in_table(one) is None
+    one.apply({"strategy": "blue-green"}, ", validate: flag")  # of what is live, at once
+    wait_until(lambda: in_table(one), 10, "the gateway checks requests")
+    assert ask(one, 500.0)[0] == 200
+    wait_until(lambda: control_of(one).stats(one.route)["stable"]["invalid"] == 1, 5,
+               "it is counted")
+    one.apply({"strategy": "blue-green"}, ", validate: 'off'")
+    wait_until(lambda: in_table(one) is None, 10, "the gateway lets them pass")
+
+
+def test_inputs_that_nobody_can_check_are_told(site):
+    one = site()
+    odd = one.version(1, "inputs: [{name: x, datatype: float, shape: [-1]}]\n")
+    one.apply({"strategy": "blue-green"}, ", validate: reject")
+    (told,) = preview(one, odd)
+    assert told["inputs"] == 0 and "requests are not checked" in told["text"]
+    assert "FP32 at /inputs/0/datatype" in told["text"]
+    one.to_live(odd)
+    assert ask(one, 5.0)[0] == 200
+    refused = judged.apply(one.admin, one.document({"strategy": "blue-green"}, ", validate: maybe"), 400)
+    assert "line 4, column" in refused["detail"] and "off, flag, reject" in refused["detail"]

@@ -103,3 +103,28 @@ def test_drift_is_exit_1(case, people):
     drift = people["olga"].run("env", "drift", case.env, "--output", "json", status=1).stdout
     states = {(i["name"], i["state"]) for i in json.loads(drift)["instances"]}
     assert (name, "changed") in states
+
+
+def test_requests_that_are_checked(case, people):
+    case.apply({"strategy": "canary", "steps": [{"weight": "50%", "wait": "person"},
+                                                {"weight": "100%"}]}, ", validate: reject")
+    declared = case.version(2, "inputs: [{name: x, datatype: FP64, shape: [-1, -1]}]\n")
+    plan = people["pat"].run("rollout", "plan", f"{case.model.name}:{declared}", "--to", case.env)
+    assert f"route {case.route} (reject): requests are not checked: version" in plan.stdout
+    assert "declares no inputs in model.yaml" in plan.stdout
+    case.apply({"strategy": "blue-green"}, ", validate: reject")
+    case.to_live(declared)
+    case.apply({"strategy": "canary", "steps": [{"weight": "50%", "wait": "person"},
+                                                {"weight": "100%"}]}, ", validate: reject")
+    promotion = case.promote(case.version(3))
+    rollout = case.wait_rollout(promotion, lambda r: r["in_force"])["id"]
+    client = case.client()
+    bad = {"inputs": [{"name": "y", "datatype": "FP64", "shape": [1, 1], "data": [1]}]}
+    assert client.call("POST", f"/v2/models/{case.route}/infer", bad)[0] == 400
+    client.close()
+    case.wait_rollout(promotion, lambda r: sum(r["invalid"].values()) == 1)
+    shown = people["pat"].run("rollout", "show", rollout).stdout
+    assert f"requests to {case.route} are checked against 1 declared input (reject)" in shown
+    assert "did not fit" in shown
+    people["olga"].run("rollout", "abort", rollout, "--reason", "enough")
+    case.wait(promotion, "rolled_back")

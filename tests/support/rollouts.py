@@ -118,15 +118,20 @@ class Case:
         self.route = judged.fresh("route")
         self.apply(rollout)
 
-    def apply(self, rollout):
-        judged.apply(self.admin, "apiVersion: mlctl/v1\nkind: Model\n"
-                     f"name: {self.model.name}\nroutes: [{{route: {self.route}, "
-                     f"key: 'header:X-User-Id', environments: [{self.env}]}}]\n"
-                     f"rollout: {json.dumps(rollout)}\n")
+    def document(self, rollout, more=""):
+        """`more`: further members of the route."""
+        return ("apiVersion: mlctl/v1\nkind: Model\n"
+                f"name: {self.model.name}\nroutes: [{{route: {self.route}, "
+                f"key: 'header:X-User-Id', environments: [{self.env}]{more}}}]\n"
+                f"rollout: {json.dumps(rollout)}\n")
 
-    def version(self, factor=1):
+    def apply(self, rollout, more=""):
+        judged.apply(self.admin, self.document(rollout, more))
+
+    def version(self, factor=1, declares=""):
+        """`declares`: further lines of model.yaml."""
         made = self.model.version(files={"model.onnx": b"times %d\n" % factor + random.randbytes(8),
-                                         "model.yaml": MODEL_YAML})
+                                         "model.yaml": MODEL_YAML + declares.encode()})
         return made["version"]
 
     def promote(self, version, **more):

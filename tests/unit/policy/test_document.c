@@ -287,6 +287,8 @@ static const struct {
         {ENV "targets: [{name: eu, serving: {driver: webhook, token: abc, instances: [{url: "
              "'http://x'}]}}]\n",
          "line 4, column 49: ", "keys with values"},
+        {MODEL "routes: [{route: r, environments: [p], validate: on}]\n",
+         "line 4, column 40: ", "use one of off, flag, reject"},
         {MODEL "routes: [{route: r, environments: [p], key: cookie}]\n",
          "line 4, column 40: ", "header:NAME"},
         {HEAD "kind: Group\nname: g\n", "line 1, column 1: ", "'members' is missing"},

@@ -169,6 +169,51 @@ static void what_cannot_be_is_refused(void **state)
         }
 }
 
+/* What HAProxy would leave out is refused as soon as somebody writes it down. */
+static void what_suits(void **state)
+{
+        static const char haproxy[] =
+                "{'apiVersion':'mlctl/v1','kind':'Environment','name':'production','targets':[{"
+                "'name':'eu','serving':{'driver':'webhook','instances':[{'url':'http://x'}]},"
+                "'traffic':{'driver':'haproxy','control':'unix:/a','map':'/b'}}]}";
+        static const struct {
+                const char *model, *field; /* NULL: it suits */
+        } v[] = {
+                {ROLLOUT("{'strategy':'canary'}"), NULL},
+                {ROLLOUT("{'strategy':'canary','checks':[{'id':'q','type':'promql','query':'up',"
+                         "'at_least':1}]}"),
+                 NULL},
+                {ROLLOUT("{'strategy':'shadow'}"), "/rollout/strategy"},
+                {ROLLOUT("{'strategy':'canary','steps':[{'mirror':'5%'},{'weight':'50%'}]}"),
+                 "/rollout/steps"},
+                {ROLLOUT("{'strategy':'canary','checks':[{'id':'e','type':'error-rate','margin':"
+                         "'1%'},{'id':'l','type':'latency','margin':'1%'}]}"),
+                 "/rollout/checks/1"},
+                {ROLLOUT("{'strategy':'canary','checks':[{'id':'d','type':"
+                         "'prediction-distribution'}]}"),
+                 "/rollout/checks/0"},
+                {"{'apiVersion':'mlctl/v1','kind':'Model','name':'a/b','routes':[{'route':'s',"
+                 "'environments':['staging'],'validate':'flag'},{'route':'r','environments':["
+                 "'production'],'validate':'off'}]}",
+                 NULL},
+                {"{'apiVersion':'mlctl/v1','kind':'Model','name':'a/b','routes':[{'route':'r',"
+                 "'environments':['production'],'validate':'flag'}]}",
+                 "/routes/0/validate"},
+        };
+        _cleanup_(json_decref_p) json_t *bare = document(haproxy), *nginx = document(NO_ENV);
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+                _cleanup_(json_decref_p) json_t *m = document(v[i].model);
+                struct mlc_err err = {0};
+
+                assert_int_equal(mlc_rollout_suits(m, nginx, &err), 0);
+                assert_int_equal(mlc_rollout_suits(m, bare, &err),
+                                 v[i].field != NULL ? MLC_E_INVALID : 0);
+                assert_string_equal(err.field, v[i].field != NULL ? v[i].field : "");
+        }
+}
+
 static json_t *expect(const json_t *plan, double requests, double labels)
 {
         struct mlc_rollout_rate rate = {requests, labels, -1, -1};
@@ -261,6 +306,7 @@ int main(void)
                 cmocka_unit_test(same_documents_same_plan),
                 cmocka_unit_test(the_first_version_has_nothing_beside_it),
                 cmocka_unit_test(what_cannot_be_is_refused),
+                cmocka_unit_test(what_suits),
                 cmocka_unit_test(times_are_foretold),
                 cmocka_unit_test(exposure_is_foretold),
                 cmocka_unit_test(the_manual_is_right),
