@@ -212,7 +212,11 @@ select json_build_object(
             join gateway g on g.control = s.control
             where s.model = r.model and s.environment = r.environment and g.applied < s.generation),
          'served', coalesce((select json_agg(json_build_object('target', s.target, 'instance', s.instance,
-                'name', s.name, 'state', s.state, 'tries', s.tries, 'problem', s.problem)
+                'name', s.name, 'state', s.state, 'tries', s.tries, 'problem', coalesce(s.problem,
+                  (select left('does not take weights: ' || w.problem, 1000) from weights_told w
+                   join split p on p.control = w.control and p.route = w.route and p.model = s.model
+                   where w.instance = s.instance and w.environment = s.environment and w.target = s.target
+                     and w.problem is not null order by w.route limit 1)))
                 order by s.target, s.instance, s.version)
               from served s where s.environment = r.environment and s.model = r.model and s.state <> 'gone'
                 and s.version in (r.version, coalesce(r.from_version, 0))), '[]'::json),
@@ -314,6 +318,31 @@ returning since = looked
 -- name: rollout_version_number
 select v.number, v.digest from version v join model m on m.id = v.model_id
 where m.ns = $1 and m.name = $2 and v.digest = $3
+
+-- name: weights_due
+-- Instances of webhooks that do not know yet how a route is split, once the gateway holds the split.
+select s.environment, s.target, i.instance, s.control, s.route, s.generation, s.entry, i.settings, coalesce(t.tries, 0)
+from split s join gateway g on g.control = s.control and g.applied >= s.generation
+join (select distinct on (environment, target, instance, model) environment, target, instance, model, settings
+      from served where driver = 'webhook' and state = 'ready'
+      order by environment, target, instance, model, since desc) i
+  on i.environment = s.environment and i.target = s.target and i.model = s.model
+left join weights_told t on t.instance = i.instance and t.control = s.control and t.route = s.route
+where coalesce(t.generation, 0) < s.generation
+  and (coalesce(t.retry_at, '-infinity') <= now() or t.retry_at > now() + interval '2 minutes') -- a clock set back
+order by s.generation limit $1::bigint
+
+-- name: weights_told
+-- Taken ($7 null), or why not and when to try again. Nothing when the route is gone.
+insert into weights_told as w (environment, target, instance, control, route, generation, tries, retry_at, problem)
+select $1, $2, $3, $4, $5, case when $7::text is null then $6::bigint else 0 end, ($7 is not null)::int,
+       case when $7 is not null then now() + make_interval(secs => $8::bigint / 1000.0) end, $7
+from split where control = $4 and route = $5 for key share
+on conflict (instance, control, route) do update
+set environment = excluded.environment, target = excluded.target,
+    generation = greatest(w.generation, excluded.generation),
+    tries = case when excluded.problem is null then 0 else w.tries + 1 end,
+    retry_at = excluded.retry_at, problem = excluded.problem
 
 -- name: version_digest
 select v.digest from version v join model m on m.id = v.model_id

@@ -175,6 +175,9 @@ int serving_secret(void *userdata, const struct json_t *ref, struct mlc_str *ret
 /* struct mlc_serving_call.sign */
 int serving_sign(void *userdata, const void *msg, size_t len, unsigned char ret[64],
                  struct mlc_err *err) MLC_CHECK;
+/* Has those told whose driver wants to know how routes are split (rollout_weights.c), each in a job
+ * of its own, until they take it; nothing waits for them. */
+int weights_tell(struct mlc_ctx *ctx) MLC_CHECK;
 /* The leader's task. Does not wait for the servers. */
 int rollout_serve(struct mlc_ctx *ctx) MLC_CHECK;
 

@@ -438,5 +438,5 @@ int rollout_serve(struct mlc_ctx *ctx)
         db_tx_done(&tx);
         for (int i = 0; r == 0 && i < rows.n; i++)
                 r = begin_job(ctx, &rows, i);
-        return r;
+        return r < 0 ? r : weights_tell(ctx);
 }

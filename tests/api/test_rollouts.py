@@ -434,5 +434,6 @@ def test_inputs_that_nobody_can_check_are_told(site):
     assert "FP32 at /inputs/0/datatype" in told["text"]
     one.to_live(odd)
     assert ask(one, 5.0)[0] == 200
-    refused = judged.apply(one.admin, one.document({"strategy": "blue-green"}, ", validate: maybe"), 400)
+    unknown = one.document({"strategy": "blue-green"}, ", validate: maybe")
+    refused = judged.apply(one.admin, unknown, 400)
     assert "line 4, column" in refused["detail"] and "off, flag, reject" in refused["detail"]
