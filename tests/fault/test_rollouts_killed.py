@@ -34,15 +34,15 @@ CHIEF = {"commit running0", "committed running0", "committed completing1",
          "commit replaced+live+completed1", "committed aborting0"}
 
 
-@pytest.fixture(scope="module")
-def outside(tmp_path_factory):
-    """A gateway that lives on whatever happens to mlctld."""
-    one = Gateway(tmp_path_factory.mktemp("gw")).start()
-    yield one
-    one.stop()
+@pytest.fixture
+def outside(tmp_path):
+    """A gateway that lives on whatever happens to mlctld. It belongs to one database: two that
+    write its tables would each raise their generation above the other's."""
+    with Gateway(tmp_path / "gateway") as one:
+        yield one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stage(tmp_path_factory, outside):
     def make(directories, options):
         return FaultServer(directories.new(), options=options)
