@@ -34,6 +34,12 @@ int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id) 
 int promotion_rollout_ended(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
                             const char *state, const char *why) MLC_CHECK;
 
+/*
+ * Until the transaction ends no document changes, and nothing of the model begins, ends or goes
+ * live: for what reads both and writes what follows from them. Before any lock on a row.
+ */
+int promotion_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *model) MLC_CHECK;
+
 /* Whether the environment's windows keep everything out now; deny wins. Rollbacks do not ask. */
 int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *environment,
                             bool *ret) MLC_CHECK;

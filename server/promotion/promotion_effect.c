@@ -111,6 +111,14 @@ static int hold(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct pr
         return r < 0 ? r : promotion_load(ctx, tx, id, true, ret);
 }
 
+int promotion_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *model)
+{
+        int r = db_run0(tx, SQL_PROMOTION_NEWS_SHARE, NULL);
+
+        (void)ctx;
+        return r < 0 ? r : db_run(tx, SQL_PROMOTION_MODEL_LOCK, NULL, DB_TEXT(model));
+}
+
 /* To a state in which it waits, unless it is in it. */
 static int wait_as(struct mlc_ctx *ctx, struct db_tx *tx, struct promotion *p, const char *state)
 {

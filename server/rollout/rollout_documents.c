@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is live follows its documents: routes and instances that came, changed or went. */
 #include "gen/rollout.sql.h"
+#include "promotion/promotion.h"
 #include "rollout/rollout_internal.h"
 
 /* Of one that is live without a rollout that goes on; that one follows at its end. */
@@ -69,8 +70,11 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment
 
 int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment, const char *model)
 {
-        (void)ctx;
-        return db_run(tx, SQL_ROLLOUT_LOCK_ACTIVE, NULL, DB_TEXT(model), DB_TEXT(environment));
+        int e = promotion_still(ctx, tx, model);
+
+        return e < 0 ? e
+                     : db_run(tx, SQL_ROLLOUT_LOCK_ACTIVE, NULL, DB_TEXT(model),
+                              DB_TEXT(environment));
 }
 
 int rollout_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,

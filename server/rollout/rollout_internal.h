@@ -181,8 +181,8 @@ int weights_tell(struct mlc_ctx *ctx) MLC_CHECK;
 /* The leader's task. Does not wait for the servers. */
 int rollout_serve(struct mlc_ctx *ctx) MLC_CHECK;
 
-/* The rollout of a model that goes on stays as it is until the transaction ends. Before rows of
- * `served` are changed. */
+/* The rollout of a model that goes on stays as it is until the transaction ends; without one none
+ * begins, and its documents stay as they are. Before any other lock. */
 int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
                   const char *model) MLC_CHECK;
 /* The routes of what is live of a model, or of the rollout that goes on, lead to the instances that

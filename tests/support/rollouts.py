@@ -118,15 +118,15 @@ class Case:
         self.route = judged.fresh("route")
         self.apply(rollout)
 
-    def document(self, rollout, more=""):
+    def document(self, rollout, more="", key="header:X-User-Id"):
         """`more`: further members of the route."""
         return ("apiVersion: mlctl/v1\nkind: Model\n"
                 f"name: {self.model.name}\nroutes: [{{route: {self.route}, "
-                f"key: 'header:X-User-Id', environments: [{self.env}]{more}}}]\n"
+                f"key: '{key}', environments: [{self.env}]{more}}}]\n"
                 f"rollout: {json.dumps(rollout)}\n")
 
-    def apply(self, rollout, more=""):
-        judged.apply(self.admin, self.document(rollout, more))
+    def apply(self, rollout, *more, **how):
+        judged.apply(self.admin, self.document(rollout, *more, **how))
 
     def version(self, factor=1, declares=""):
         """`declares`: further lines of model.yaml."""
