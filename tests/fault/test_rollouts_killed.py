@@ -14,7 +14,7 @@ from fault.test_clock import Clock
 from support import faults
 from support.faults import FaultServer, before_shim
 from support.gateway import Gateway
-from support.postgres import Postgres
+from support.postgres import SETTINGS, Postgres
 from support.process import wait_until
 from support.server import Server
 
@@ -127,7 +127,9 @@ def test_server_killed_at_every_transition(stage):
 # --- the database ---
 
 class Restartable(Postgres):
-    """gone(): it ends; back(): it goes on with the same data."""
+    """gone(): it ends; back(): it goes on with the same data, all that was committed."""
+
+    settings = {**SETTINGS, "synchronous_commit": "on"}
 
     def gone(self):
         self.child.send_signal(3)  # at once, as the machine would

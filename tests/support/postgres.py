@@ -23,6 +23,8 @@ SETTINGS = {
 class Postgres:
     """start() … stop(); conninfo(db) for libpq; create(template) makes a database and names it."""
 
+    settings = SETTINGS
+
     def __init__(self, env=None):
         self.env = env or {}
         self.directory = process.reachable_directory("mlc-pg-")
@@ -52,7 +54,7 @@ class Postgres:
         """What start() does once the cluster is made."""
         who = process.account(OWNER)
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", **self.env}
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
         with open(self.log, "ab") as log:
             # not through pg_ctl, so that the postmaster is our child and dies with us
             self.child = subprocess.Popen(

@@ -62,7 +62,10 @@ class Server:
                                           f"mlctld writes {address}")
             process.wait_until(lambda: self._running() and self._ready(), seconds,
                                "mlctld is ready")
-        except (TimeoutError, RuntimeError):
+        except TimeoutError as e:
+            self.kill()
+            raise TimeoutError(f"{e}\n{self.output()[-8000:]}") from None
+        except RuntimeError:
             self.kill()
             raise
         return self
