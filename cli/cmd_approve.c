@@ -12,6 +12,7 @@
 #include "promotion.h"
 #include "resource.h"
 #include "signing.h"
+#include "step.h"
 #include "textdiff.h"
 
 #define ARENA_MAX ((size_t)64 << 20)
@@ -215,6 +216,31 @@ static int decide_change(struct cli *cli, struct decision *d)
         return decide(cli, d, "/api/v1/changes/");
 }
 
+static int decide_rollout(struct cli *cli, struct decision *d)
+{
+        _cleanup_(json_decref_p) json_t *rollout = NULL, *evidence = NULL;
+        struct mlc_statement facts = {
+                .decision = d->word, .subject_kind = "rollout", .subject_id = d->id};
+        _cleanup_(evidence_seen_done) struct evidence_seen seen = {0};
+        int r = resource_of(cli, "/api/v1/rollouts/", d->id, "", &rollout);
+
+        if (r == 0)
+                r = resource_of(cli, "/api/v1/rollouts/", d->id, "/evidence", &evidence);
+        if (r == 0)
+                r = step_check(cli, evidence, &d->arena, &facts, &seen);
+        if (r == 0)
+                r = signing_make(cli, &facts, json_object_get(evidence, "statement"),
+                                 json_object_get(evidence, "meanings"), &d->signing);
+        if (r < 0)
+                return r;
+        if (cli->output == CLI_TABLE) {
+                step_print(cli, rollout, evidence, &facts);
+                evidence_print_seen(cli, &seen);
+                print_statement(cli, &facts);
+        }
+        return decide(cli, d, "/api/v1/rollouts/");
+}
+
 static int run_decide(struct cli *cli, const char *word)
 {
         _cleanup_(decision_done) struct decision d = {.id = cli->args[0], .word = word};
@@ -226,14 +252,16 @@ static int run_decide(struct cli *cli, const char *word)
         if (d.key == NULL || d.signing.reason == NULL || d.signing.reason[0] == '\0')
                 return mlc_fail(&cli->err, MLC_E_USAGE,
                                 "%s needs --key FILE (your SSH key) and --reason TEXT", word);
-        if (d.id[0] != 'p' && d.id[0] != 'c')
+        if (strchr("pcr", d.id[0]) == NULL || d.id[0] == '\0')
                 return mlc_fail(&cli->err, MLC_E_USAGE,
-                                "'%s' is no promotion (p142) and no change (c5); 'mlctl inbox' "
-                                "lists what waits for you",
+                                "'%s' is no promotion (p142), change (c5) or rollout (r17); 'mlctl "
+                                "inbox' lists what waits for you",
                                 d.id);
         r = cli_connect(cli);
         if (r < 0)
                 return r;
+        if (d.id[0] == 'r')
+                return decide_rollout(cli, &d);
         return d.id[0] == 'p' ? decide_promotion(cli, &d) : decide_change(cli, &d);
 }
 

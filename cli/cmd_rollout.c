@@ -5,12 +5,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cli.h"
-#include "codec/jcs.h"
 #include "codec/ref.h"
 #include "promotion.h"
 #include "resource.h"
 #include "rollout.h"
-#include "rollout/analysis.h"
 #include "rollout/bucket.h"
 
 #define LIST_MAX 100000
@@ -294,24 +292,6 @@ static int run_advance(struct cli *cli)
 
 /* explain */
 
-static int same_decision(struct cli *cli, const json_t *shown, const json_t *ours)
-{
-        _cleanup_(mlc_str_done) struct mlc_str a, b;
-        int r;
-
-        mlc_str_init(&a, 8u << 20);
-        mlc_str_init(&b, 8u << 20);
-        r = mlc_jcs(shown, &a, &cli->err);
-        if (r == 0)
-                r = mlc_jcs(ours, &b, &cli->err);
-        if (r < 0)
-                return r;
-        if (!mlc_streq(mlc_str_cstr(&a), mlc_str_cstr(&b)))
-                return mlc_fail(&cli->err, MLC_E_VERIFY,
-                                "the server's decision does not follow from its statistics");
-        return 0;
-}
-
 /* What --key asks: the bucket, and which variant of each split it falls to. */
 static void explain_key(json_t *j, const json_t *rollout, const char *key)
 {
@@ -370,22 +350,6 @@ static void print_explained(struct cli *cli, const json_t *j)
                 out_table(cli, json_object_get(key, "gets"), columns);
 }
 
-/* Decides again from plan and statistics; *ret is the decision. */
-static int decide(struct cli *cli, const json_t *j, json_t **ret)
-{
-        const json_t *inputs = json_object_get(j, "inputs");
-        const json_t *fault = json_object_get(inputs, "fault");
-        const struct mlc_rollout_now now = {
-                .step = (unsigned)int_of(inputs, "step"),
-                .step_ms = int_of(inputs, "step_ms"),
-                .silent_ms = int_of(inputs, "silent_ms"),
-                .fault = json_string_value(fault),
-                .approved = json_is_true(json_object_get(inputs, "approved"))};
-
-        return mlc_rollout_decide(json_object_get(j, "plan"), json_object_get(j, "statistics"),
-                                  &now, ret, &cli->err);
-}
-
 static int run_explain(struct cli *cli)
 {
         const char *key = cli_opt(cli, "key");
@@ -406,9 +370,7 @@ static int run_explain(struct cli *cli)
         if (!json_is_object(json_object_get(j, "decision")))
                 return mlc_fail(&cli->err, MLC_E_CONFLICT, "nothing was decided in '%s' yet",
                                 cli->args[0]);
-        r = decide(cli, j, &decision);
-        if (r == 0)
-                r = same_decision(cli, json_object_get(j, "decision"), decision);
+        r = rollout_decide_again(cli, j, &decision);
         if (r < 0)
                 return r;
         if (key != NULL)

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "codec/jcs.h"
+#include "rollout/analysis.h"
 
 static const char *text_of(const json_t *j, const char *key)
 {
@@ -189,18 +191,35 @@ static void print_validation(const json_t *j)
                              int_of(invalid, "candidate"), int_of(invalid, "stable"));
 }
 
+/* "1 of 2, open until 2026-11-25T10:00:00.000Z; Rea, Ravi could sign" */
+static json_t *signed_by(const json_t *approval)
+{
+        const json_t *rule, *who;
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        size_t i, k, n = 0;
+
+        mlc_str_init(&s, 8192);
+        mlc_str_addf(&s, "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT ", %s",
+                     int_of(approval, "have"), int_of(approval, "need"),
+                     text_of(approval, "state"));
+        if (json_is_string(json_object_get(approval, "expires")))
+                mlc_str_addf(&s, " until %s", text_of(approval, "expires"));
+        json_array_foreach (json_object_get(approval, "waiting_for"), i, rule)
+                json_array_foreach (json_object_get(rule, "eligible"), k, who)
+                        if (n++ < 20)
+                                mlc_str_addf(&s, "%s%s", n == 1 ? "; could sign: " : ", ",
+                                             text_of(who, "name"));
+        return json_string(mlc_str_cstr(&s));
+}
+
 void rollout_print(struct cli *cli, const json_t *j)
 {
         static const struct out_column fields[] = {
-                {"promotion", "promotion", OUT_TEXT},
-                {"live before", "from.version", OUT_TEXT},
-                {"strategy", "strategy", OUT_TEXT},
-                {"step", "at", OUT_TEXT},
-                {"new version gets", "gets", OUT_TEXT},
-                {"waits for", "hold", OUT_TEXT},
-                {"ended", "outcome", OUT_TEXT},
-                {"began", "created", OUT_TIME},
-                {0},
+                {"promotion", "promotion", OUT_TEXT},   {"live before", "from.version", OUT_TEXT},
+                {"strategy", "strategy", OUT_TEXT},     {"step", "at", OUT_TEXT},
+                {"new version gets", "gets", OUT_TEXT}, {"waits for", "hold", OUT_TEXT},
+                {"approvals", "signed", OUT_TEXT},      {"ended", "outcome", OUT_TEXT},
+                {"began", "created", OUT_TIME},         {0},
         };
         _cleanup_(json_decref_p) json_t *view = json_copy((json_t *)(uintptr_t)j);
         const json_t *steps = json_object_get(j, "steps");
@@ -213,6 +232,9 @@ void rollout_print(struct cli *cli, const json_t *j)
                                                json_is_true(json_object_get(j, "in_force"))
                                                        ? ""
                                                        : " (not in force)"));
+        if (json_is_object(json_object_get(j, "approval")))
+                (void)json_object_set_new(view, "signed",
+                                          signed_by(json_object_get(j, "approval")));
         print_head(cli, j);
         out_fields(cli, view, fields);
         (void)printf("\n");
@@ -246,4 +268,36 @@ void rollout_line(const json_t *j, char ret[ROLLOUT_LINE_MAX])
                        why[0] != '\0' && strcmp(state, "running") == 0 ? "waits: " : "", why);
         for (size_t n = strlen(ret); n > 0 && ret[n - 1] == ' ';)
                 ret[--n] = '\0';
+}
+
+static int same_decision(struct cli *cli, const json_t *shown, const json_t *ours)
+{
+        _cleanup_(mlc_str_done) struct mlc_str a, b;
+        int r;
+
+        mlc_str_init(&a, 8u << 20);
+        mlc_str_init(&b, 8u << 20);
+        r = mlc_jcs(shown, &a, &cli->err);
+        if (r == 0)
+                r = mlc_jcs(ours, &b, &cli->err);
+        if (r < 0)
+                return r;
+        if (!mlc_streq(mlc_str_cstr(&a), mlc_str_cstr(&b)))
+                return mlc_fail(&cli->err, MLC_E_VERIFY,
+                                "the server's decision does not follow from its statistics");
+        return 0;
+}
+
+int rollout_decide_again(struct cli *cli, const json_t *j, json_t **ret)
+{
+        _cleanup_(json_decref_p) json_t *decision = NULL;
+        int r = mlc_rollout_decide_again(json_object_get(j, "plan"),
+                                         json_object_get(j, "statistics"),
+                                         json_object_get(j, "inputs"), &decision, &cli->err);
+
+        if (r == 0)
+                r = same_decision(cli, json_object_get(j, "decision"), decision);
+        if (r == 0)
+                *ret = TAKE_PTR(decision);
+        return r;
 }

@@ -7,6 +7,9 @@
 void rollout_print(struct cli *cli, const json_t *j);
 /* Checks of a decision: statistic, estimate, interval against the limit, n, and the rule. */
 void rollout_print_decision(struct cli *cli, const json_t *decision);
+/* Decides again from j's plan, statistics and inputs; MLC_E_VERIFY when j's decision is another.
+ * *ret is the caller's. */
+int rollout_decide_again(struct cli *cli, const json_t *j, json_t **ret) MLC_CHECK;
 /* The steps of a plan; `expected` (lib/rollout/plan.h) beside them, or NULL. */
 void rollout_print_steps(struct cli *cli, const json_t *steps, const json_t *expected);
 /* Where it is, in one line: state, step, weight, and what it waits for or how it ended. */

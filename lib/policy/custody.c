@@ -63,7 +63,7 @@ static void map_init(struct mlc_custody *c)
         struct mlc_map *maps[] = {&c->users,      &c->roles,    &c->keys,       &c->key_ids,
                                   &c->versions,   &c->digests,  &c->documents,  &c->promotions,
                                   &c->signatures, &c->subjects, &c->statements, &c->changed,
-                                  &c->changes,    &c->aliases};
+                                  &c->changes,    &c->aliases,  &c->requests};
 
         for (size_t i = 0; i < ARRAY_LEN(maps); i++)
                 mlc_map_init(maps[i]);
@@ -127,6 +127,8 @@ void mlc_custody_free(struct mlc_custody **c)
                 mlc_map_done(&d->envs[i].nothing, NULL);
         }
         documents_done(&d->documents);
+        custody_promotions_done(d);
+        mlc_map_done(&d->requests, NULL);
         mlc_map_done(&d->users, NULL);
         mlc_map_done(&d->roles, NULL);
         mlc_map_done(&d->keys, NULL);
@@ -161,6 +163,8 @@ int mlc_custody_leaf(struct mlc_custody *c, uint64_t index, const struct mlc_lea
                 return custody_approval_leaf(c, leaf, err);
         if (mlc_streq(leaf->kind, "promotion"))
                 return custody_promotion_leaf(c, leaf, err);
+        if (mlc_streq(leaf->kind, "rollout"))
+                return custody_rollout_leaf(c, leaf, err);
         if (mlc_streq(leaf->kind, "live"))
                 return custody_live_leaf(c, leaf, err);
         if (mlc_streq(leaf->kind, "alias"))
@@ -169,6 +173,8 @@ int mlc_custody_leaf(struct mlc_custody *c, uint64_t index, const struct mlc_lea
                 custody_user_leaf(c, leaf);
         else if (mlc_streq(leaf->kind, "change"))
                 custody_change_leaf(c, leaf);
+        else if (mlc_streq(leaf->kind, "request"))
+                custody_request_leaf(c, leaf);
         return 0;
 }
 

@@ -16,6 +16,9 @@
  * write leaves (the server, and whoever writes its database) but has no owner's key gets nothing
  * accepted. docs/approvals.md says what is compared.
  *
+ * A rollout's step that asks for approvals, by the model's document as it was when the rollout
+ * began, is left only with those.
+ *
  * What does not concern a protected environment needs no signature. Revocations always count. What
  * was there when the environment was founded is accepted as it then was.
  */

@@ -64,6 +64,7 @@ struct custody_signed {
         bool voided, used;
         const char *public; /* the key that signed */
         struct mlc_statement s; /* without evidence */
+        const char *evidence; /* the first, or NULL */
         int64_t expires_ms;
         struct custody_signed *next; /* same subject */
         struct custody_signed *next_document;
@@ -78,6 +79,11 @@ struct custody_promotion {
         bool passed; /* it may be live: approved, or a rollback that may be */
         bool served; /* its live leaf has come */
         enum custody_ended ended; /* the first end counts */
+        /* While it rolls out by steps of which some ask for approvals; else NULL. The promotion's
+         * digests are those that it began with. */
+        json_t *steps; /* the rules of each; owned */
+        size_t left; /* steps that were left behind, with their approvals */
+        const char *policy_digest, *environment_digest, *verdict_digest;
 };
 
 struct custody_live {
@@ -134,6 +140,7 @@ struct mlc_custody {
         struct mlc_map subjects; /* "promotion:p1" -> struct custody_signed */
         struct mlc_map changed; /* "Policy/production" -> struct custody_signed */
         struct mlc_map changes; /* change id -> struct custody_change */
+        struct mlc_map requests; /* "r17/2" -> digest of the evidence that was shown */
         struct mlc_map aliases; /* "ns/name:alias" -> struct custody_alias; those that stand */
 };
 
@@ -189,7 +196,8 @@ struct custody_change *custody_change_signed(struct mlc_custody *c, const struct
  * The mask of those that do not accept it. ret_since: the first signature that counted. */
 uint64_t custody_refused(struct mlc_custody *c, uint64_t concerns, const struct custody_want *want,
                          uint64_t *ret_since);
-struct custody_signed *custody_decisions(const struct mlc_custody *c, const char *promotion);
+struct custody_signed *custody_decisions(const struct mlc_custody *c, const char *kind,
+                                         const char *id);
 /* Why it is no valid decision of an accepted person now; NULL when it is. */
 const char *custody_signed_wrong(struct mlc_custody *c, const struct custody_env *e,
                                  const struct custody_signed *s);
@@ -206,10 +214,25 @@ int custody_alias_end(const struct mlc_custody *c, const struct custody_env *e, 
 /* What is live of the model, or NULL. */
 struct custody_live *custody_live(const struct custody_env *e, const char *model);
 
+/* custody_steps.c: rollouts whose steps ask for approvals */
+int custody_steps_begin(struct mlc_custody *c, const struct custody_env *e,
+                        struct custody_promotion *p, const struct mlc_leaf *leaf,
+                        struct mlc_err *err);
+void custody_request_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf);
+int custody_rollout_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf, struct mlc_err *err);
+void custody_promotions_done(struct mlc_custody *c);
+
 /* custody_rollout.c: whether a promotion may go live */
 int custody_may_go_live(struct mlc_custody *c, const struct custody_env *e,
                         const struct custody_promotion *p, const struct mlc_leaf *leaf,
                         struct mlc_err *err);
+struct custody_step {
+        const char *rollout, *plan; /* id, digest */
+        size_t step; /* from 0 */
+};
+int custody_may_go_on(struct mlc_custody *c, const struct custody_env *e,
+                      const struct custody_promotion *p, const struct custody_step *step,
+                      struct mlc_err *err);
 int custody_may_roll_back(struct mlc_custody *c, const struct custody_env *e,
                           const struct custody_promotion *p, const struct mlc_leaf *leaf,
                           struct mlc_err *err);

@@ -132,6 +132,8 @@ static int goes_live(struct mlc_custody *c, const struct custody_env *e,
         if (e != NULL && e->founded && !p->passed)
                 r = p->rollback_of != NULL ? custody_may_roll_back(c, e, p, leaf, err)
                                            : custody_may_go_live(c, e, p, leaf, err);
+        if (r == 0 && e != NULL && e->founded && p->rollback_of == NULL)
+                r = custody_steps_begin(c, e, p, leaf, err);
         if (r < 0)
                 return r;
         p->passed = true;

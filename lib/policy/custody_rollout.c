@@ -17,7 +17,10 @@ struct rollout {
         struct mlc_custody *c;
         const struct custody_env *e;
         const struct custody_promotion *p;
-        const json_t *state; /* of the leaf */
+        const struct custody_step *step; /* NULL: it begins, or goes live */
+        const json_t *rules; /* who must approve; borrowed */
+        const char *verdict, *evidence; /* evidence: of a step */
+        const json_t *state; /* of the leaf; NULL for a step */
         char ns[MLC_LEAF_ID_MAX + 1];
         json_t *policy; /* effective; owned */
         char policy_digest[MLC_DIGEST_STR], environment_digest[MLC_DIGEST_STR];
@@ -50,6 +53,11 @@ static int deny(struct rollout *o, const char *what, struct mlc_err *err)
 {
         if (o->e->last != NULL)
                 add_why(o, "; %s is not signed by enough owners", o->e->last);
+        if (o->step != NULL)
+                return mlc_fail(err, MLC_E_VERIFY,
+                                "rollout '%s' of %s:%" PRId64 " in '%s' goes on from step %zu %s%s",
+                                o->step->rollout, o->p->model, o->p->version, o->e->name,
+                                o->step->step + 1, what, o->why);
         return mlc_fail(err, MLC_E_VERIFY,
                         "%s:%" PRId64 " goes live in '%s' by promotion '%s' %s%s", o->p->model,
                         o->p->version, o->e->name, o->p->id, what, o->why);
@@ -118,15 +126,32 @@ static const char *differs(const struct rollout *o, const struct mlc_statement *
                 {s->policy_digest, o->policy_digest, "it is for other rules than the owners'"},
                 {s->environment_digest, o->environment_digest,
                  "it is for another environment than the owners'"},
-                {s->verdict_digest, custody_member(o->state, "verdict"),
-                 "it is for another verdict"},
+                {s->verdict_digest, o->verdict, "it is for another verdict"},
                 {s->role, "approver", "it was not signed as approver"},
         };
 
         for (size_t i = 0; i < ARRAY_LEN(texts); i++)
                 if (!mlc_streq(texts[i].a, texts[i].b))
                         return texts[i].what;
+        if (o->step != NULL && !mlc_streq(s->plan_digest, o->step->plan))
+                return "it is for another plan";
         return s->version == o->p->version ? NULL : "it is for another version";
+}
+
+/* Who may decide here; whether active or not. */
+static bool asked(const struct rollout *o, const char *user)
+{
+        const json_t *rule, *from;
+        size_t i, k;
+
+        if (o->step == NULL)
+                return custody_stands(o->c, o->e, user);
+        json_array_foreach (o->rules, i, rule)
+                json_array_foreach (json_object_get(rule, "from"), k, from)
+                        if (json_is_string(from) &&
+                            custody_holds(o->c, o->e, user, json_string_value(from), o->ns))
+                                return true;
+        return false;
 }
 
 /* Who made the artifact and who asked, and the owners of those that are services. */
@@ -163,9 +188,8 @@ static int holds(void *userdata, const char *person, const char *from, bool *ret
 }
 
 /* Those whose approval holds; false when somebody who may decide rejected. */
-static bool collect(struct rollout *o)
+static bool collect(struct rollout *o, const struct custody_signed *s)
 {
-        const struct custody_signed *s = custody_decisions(o->c, o->p->id);
         bool rejected = false;
 
         for (; s != NULL; s = s->next) {
@@ -175,8 +199,10 @@ static bool collect(struct rollout *o)
                         continue;
                 if (wrong == NULL)
                         wrong = differs(o, &s->s);
+                if (wrong == NULL && o->step != NULL && !mlc_streq(s->evidence, o->evidence))
+                        wrong = "it is for other evidence";
                 if (wrong == NULL && mlc_streq(s->s.decision, "reject"))
-                        rejected = rejected || custody_stands(o->c, o->e, s->s.signer);
+                        rejected = rejected || asked(o, s->s.signer);
                 if (wrong != NULL)
                         add_why(o, "; approval '%s' by '%s' (leaf %llu): %s", s->id, s->s.signer,
                                 (unsigned long long)s->index, wrong);
@@ -223,7 +249,7 @@ static int count(struct rollout *o, struct mlc_err *err)
 {
         _cleanup_(mlc_arena_done) struct mlc_arena scratch;
         const char *out[4];
-        struct mlc_approval_in in = {.rules = json_object_get(o->policy, "approvals"),
+        struct mlc_approval_in in = {.rules = o->rules,
                                      .people = o->people,
                                      .n_people = o->n_people,
                                      .excluded = out,
@@ -279,7 +305,39 @@ int custody_may_go_live(struct mlc_custody *c, const struct custody_env *e,
         if (!mlc_streq(custody_member(o.state, "policy"), o.policy_digest) ||
             !mlc_streq(custody_member(o.state, "environment_digest"), o.environment_digest))
                 return deny(&o, "under other rules than those that the owners signed", err);
-        if (!collect(&o))
+        o.rules = json_object_get(o.policy, "approvals");
+        o.verdict = custody_member(o.state, "verdict");
+        if (!collect(&o, custody_decisions(c, "promotion", p->id)))
+                return deny(&o, "though it was rejected", err);
+        return count(&o, err);
+}
+
+/* --- steps --- */
+
+int custody_may_go_on(struct mlc_custody *c, const struct custody_env *e,
+                      const struct custody_promotion *p, const struct custody_step *step,
+                      struct mlc_err *err)
+{
+        struct rollout o = {.c = c,
+                            .e = e,
+                            .p = p,
+                            .step = step,
+                            .rules = json_array_get(p->steps, step->step),
+                            .verdict = p->verdict_digest};
+        char id[MLC_LEAF_ID_MAX + 24];
+        int r;
+
+        if (json_array_size(o.rules) == 0)
+                return 0;
+        r = begin(&o, err);
+        if (r < 0)
+                return r;
+        (void)snprintf(o.policy_digest, sizeof(o.policy_digest), "%s", p->policy_digest);
+        (void)snprintf(o.environment_digest, sizeof(o.environment_digest), "%s",
+                       p->environment_digest);
+        (void)snprintf(id, sizeof(id), "%s/%zu", step->rollout, step->step + 1);
+        o.evidence = mlc_map_get(&c->requests, id);
+        if (!collect(&o, custody_decisions(c, "rollout", id)))
                 return deny(&o, "though it was rejected", err);
         return count(&o, err);
 }
@@ -329,7 +387,7 @@ static int64_t usual_target(const struct rollout *o, const struct custody_live *
 /* Somebody's signature, with an accepted key, under this very way back. */
 static bool signed_for(struct rollout *o, const struct custody_live *now)
 {
-        struct custody_signed *s = custody_decisions(o->c, now->promotion->id);
+        struct custody_signed *s = custody_decisions(o->c, "promotion", now->promotion->id);
 
         for (; s != NULL; s = s->next) {
                 const char *wrong = custody_signed_wrong(o->c, o->e, s);

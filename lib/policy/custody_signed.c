@@ -27,6 +27,7 @@ static struct mlc_statement copied(struct mlc_custody *c, const struct mlc_state
                                      &s->policy_digest,
                                      &s->verdict_digest,
                                      &s->from,
+                                     &s->plan_digest,
                                      &s->document,
                                      &s->before,
                                      &s->after,
@@ -43,6 +44,7 @@ static struct mlc_statement copied(struct mlc_custody *c, const struct mlc_state
                              &out.policy_digest,
                              &out.verdict_digest,
                              &out.from,
+                             &out.plan_digest,
                              &out.document,
                              &out.before,
                              &out.after,
@@ -105,6 +107,7 @@ static const char *check_statement(struct mlc_custody *c, const struct mlc_leaf 
         if (!mlc_time_parse(parsed.expires, &s->expires_ms))
                 return "its statement has no end";
         s->s = copied(c, &parsed);
+        s->evidence = parsed.n_evidence > 0 ? custody_text(c, parsed.evidence[0]) : NULL;
         (void)mlc_map_set(&c->statements, digest, s);
         return check_signature(c, text, armour, &s->public);
 }
@@ -169,11 +172,12 @@ void custody_change_leaf(struct mlc_custody *c, const struct mlc_leaf *leaf)
                 change_of(c, leaf->id)->dead = true;
 }
 
-struct custody_signed *custody_decisions(const struct mlc_custody *c, const char *promotion)
+struct custody_signed *custody_decisions(const struct mlc_custody *c, const char *kind,
+                                         const char *id)
 {
-        char subject[MLC_LEAF_ID_MAX + 16];
+        char subject[MLC_LEAF_ID_MAX + 32];
 
-        (void)snprintf(subject, sizeof(subject), "promotion:%s", promotion);
+        (void)snprintf(subject, sizeof(subject), "%s:%s", kind, id);
         return mlc_map_get(&c->subjects, subject);
 }
 

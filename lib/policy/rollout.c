@@ -39,14 +39,17 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
                 r = pol_texts(in, "checks", pol_id, MLC_CHECKS_MAX, err);
         if (r == 0 && pol_has(in, "wait"))
                 r = pol_enum(in, "wait", waits, NULL, err);
-        return r;
+        if (r < 0 || !pol_has(in, "approvals"))
+                return r;
+        r = pol_items(in, "approvals", pol_read_approval, MLC_APPROVAL_RULES_MAX, err);
+        return r < 0 ? r : pol_distinct(in, "approvals", "name", err);
 }
 
 static int step(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"mirror",  "weight", "requests", "for", "labels",
-                                           "advance", "checks", "wait",     NULL};
-        static const char *const reserved[] = {"approvals", "targets", NULL};
+        static const char *const keys[] = {"mirror",  "weight", "requests", "for",       "labels",
+                                           "advance", "checks", "wait",     "approvals", NULL};
+        static const char *const reserved[] = {"targets", NULL};
         static const char *const advance[] = {"no-harm", "proven", NULL};
         int r = pol_only(in, keys, reserved, err);
 

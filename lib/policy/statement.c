@@ -43,6 +43,10 @@ static const struct {
         {"promotion", "", "reject",
          "I have seen the evidence and reject that this version goes live in this environment"},
         {"promotion", "", "rollback", "I bring this environment back to this version"},
+        {"rollout", "", "approve",
+         "I have seen the evidence and approve that this rollout goes on from this step"},
+        {"rollout", "", "reject",
+         "I have seen the evidence and reject that this rollout goes on: it is taken back"},
         {"change", "Role/", "approve",
          "I approve that this person gets this role, with the keys that are listed with it"},
         {"change", "Role/", "reject", "I reject that this person gets this role"},
@@ -121,6 +125,8 @@ static int check_promotion(const struct mlc_statement *s, struct mlc_err *err)
 
         if (s->document != NULL || s->before != NULL || s->after != NULL)
                 return bad("document", err, "does not belong to a promotion");
+        if (s->plan_digest != NULL && strcmp(s->subject_kind, "rollout") != 0)
+                return bad("plan_digest", err, "does not belong to a promotion");
         if (s->model == NULL || mlc_ref_parse_model(s->model, &ref, &why) < 0)
                 return bad("model", err, "must be namespace/model");
         if (s->version < 1 || s->version > VERSION_MAX)
@@ -139,6 +145,19 @@ static int check_promotion(const struct mlc_statement *s, struct mlc_err *err)
         return r < 0 ? r : check_evidence(s, err);
 }
 
+/* A step of a rollout: what its promotion's statement says, the plan, and one decision. */
+static int check_rollout(const struct mlc_statement *s, struct mlc_err *err)
+{
+        int r;
+
+        if (strcmp(s->decision, "rollback") == 0)
+                return bad("decision", err, "must be approve or reject");
+        r = check_promotion(s, err);
+        if (r == 0 && s->n_evidence != 1)
+                r = bad("evidence", err, "must be one decision");
+        return r < 0 ? r : digest("plan_digest", s->plan_digest, false, err);
+}
+
 static int check_change(const struct mlc_statement *s, struct mlc_err *err)
 {
         int r = visible("document", s->document, 300, err);
@@ -147,7 +166,8 @@ static int check_change(const struct mlc_statement *s, struct mlc_err *err)
                 return r;
         if (s->model != NULL || s->version != 0 || s->artifact != NULL || s->environment != NULL ||
             s->environment_digest != NULL || s->policy_digest != NULL ||
-            s->verdict_digest != NULL || s->n_evidence != 0 || s->from != NULL)
+            s->verdict_digest != NULL || s->n_evidence != 0 || s->from != NULL ||
+            s->plan_digest != NULL)
                 return bad("model", err, "does not belong to a change");
         if (strcmp(s->decision, "rollback") == 0)
                 return bad("decision", err, "must be approve or reject");
@@ -181,22 +201,52 @@ static int check_signer(const struct mlc_statement *s, struct mlc_err *err)
         return r < 0 ? r : visible("log", s->log, 256, err);
 }
 
+/* r17/2: numbers without leading zeros, so that a step has one name. */
+static bool step_id(const char *s)
+{
+        size_t id, step;
+
+        if (s == NULL || strlen(s) > 64 || s[0] != 'r' || s[1] == '0')
+                return false;
+        id = strspn(s + 1, DIGITS);
+        if (id == 0 || s[1 + id] != '/' || s[2 + id] == '0')
+                return false;
+        step = strspn(s + 2 + id, DIGITS);
+        return step > 0 && s[2 + id + step] == '\0';
+}
+
+static const struct subject {
+        const char *kind;
+        char letter;
+        int (*check)(const struct mlc_statement *s, struct mlc_err *err);
+} SUBJECTS[] = {
+        {"promotion", 'p', check_promotion},
+        {"change", 'c', check_change},
+        {"rollout", 'r', check_rollout},
+};
+
 static int check(const struct mlc_statement *s, struct mlc_err *err)
 {
         static const char *const decisions[] = {"approve", "reject", "rollback", NULL};
-        bool change = s->subject_kind != NULL && strcmp(s->subject_kind, "change") == 0;
+        const struct subject *of = NULL;
+        bool fits;
         int r;
 
         if (!one_of(s->decision, decisions))
                 return bad("decision", err, "must be approve, reject or rollback");
-        if (!change && (s->subject_kind == NULL || strcmp(s->subject_kind, "promotion") != 0))
-                return bad("subject", err, "must be a promotion or a change");
-        if (!only_of(s->subject_id, LOWER DIGITS, 2, 64) ||
-            s->subject_id[0] != (change ? 'c' : 'p'))
+        for (size_t i = 0; i < ARRAY_LEN(SUBJECTS); i++)
+                if (mlc_streq(SUBJECTS[i].kind, s->subject_kind))
+                        of = &SUBJECTS[i];
+        if (of == NULL)
+                return bad("subject", err, "must be a promotion, a change or a rollout");
+        fits = of->letter == 'r' ? step_id(s->subject_id)
+                                 : only_of(s->subject_id, LOWER DIGITS, 2, 64) &&
+                                           s->subject_id[0] == of->letter;
+        if (!fits)
                 return bad("subject", err, "has an id that is none of its kind");
         r = visible("meaning", s->meaning, 300, err);
         if (r == 0)
-                r = change ? check_change(s, err) : check_promotion(s, err);
+                r = of->check(s, err);
         return r < 0 ? r : check_signer(s, err);
 }
 
@@ -227,6 +277,8 @@ static void add_subject(const struct mlc_statement *s, json_t *out)
         json_object_set_new(out, "verdict_digest", text_or_null(s->verdict_digest));
         json_object_set_new(out, "evidence", evidence);
         json_object_set_new(out, "from", text_or_null(s->from));
+        if (s->plan_digest != NULL)
+                json_object_set_new(out, "plan_digest", json_string(s->plan_digest));
 }
 
 int mlc_statement_build(const struct mlc_statement *s, struct mlc_str *ret, struct mlc_err *err)
@@ -308,6 +360,7 @@ static int take_all(const json_t *doc, struct mlc_arena *a, struct mlc_statement
                 {"policy_digest", &ret->policy_digest},
                 {"verdict_digest", &ret->verdict_digest},
                 {"from", &ret->from},
+                {"plan_digest", &ret->plan_digest},
                 {"document", &ret->document},
                 {"before", &ret->before},
                 {"after", &ret->after},
@@ -402,6 +455,7 @@ const char *mlc_statement_differs(const struct mlc_statement *a, const struct ml
                 {"policy_digest", a->policy_digest, b->policy_digest},
                 {"verdict_digest", a->verdict_digest, b->verdict_digest},
                 {"from", a->from, b->from},
+                {"plan_digest", a->plan_digest, b->plan_digest},
                 {"document", a->document, b->document},
                 {"before", a->before, b->before},
                 {"after", a->after, b->after},

@@ -19,10 +19,10 @@
 struct mlc_statement {
         const char *decision; /* approve, reject, rollback (of a promotion, signed) */
         const char *meaning; /* shown to the person: 1 to 300 bytes */
-        const char *subject_kind; /* promotion, change */
-        const char *subject_id; /* p142, c5 */
+        const char *subject_kind; /* promotion, change, rollout */
+        const char *subject_id; /* p142, c5; of a rollout with the step, from 1: r17/2 */
 
-        /* subject promotion; NULL, 0 and no evidence otherwise */
+        /* subject promotion, and of a rollout its promotion's; NULL, 0 and no evidence otherwise */
         const char *model; /* ns/model */
         int64_t version;
         const char *artifact;
@@ -30,9 +30,11 @@ struct mlc_statement {
         const char *environment_digest;
         const char *policy_digest;
         const char *verdict_digest; /* NULL only for a rollback: null */
-        const char *const *evidence; /* ids, sorted, distinct */
+        const char *const *evidence; /* ids, sorted, distinct; of a rollout one: the digest of the
+                                        decision that the step's minima are met */
         size_t n_evidence;
         const char *from; /* digest of what is live, or NULL */
+        const char *plan_digest; /* subject rollout: of the plan whose step it is */
 
         /* subject change */
         const char *document; /* Environment/production */

@@ -56,7 +56,8 @@ struct mlc_rollout_now {
         int64_t step_ms; /* since the step's weight was verified */
         int64_t silent_ms; /* since the last increment with requests; 0 when there was one now */
         const char *fault; /* why no counters could be read, NULL when they could */
-        bool approved; /* the person or the approvals that this step waits for are there */
+        bool approved; /* the person whom this step waits for says go on */
+        bool signed_off; /* the approvals that it asks for are there */
 };
 
 /*
@@ -82,6 +83,11 @@ struct mlc_rollout_now {
  */
 int mlc_rollout_decide(const json_t *plan, const json_t *stats, const struct mlc_rollout_now *now,
                        json_t **ret, struct mlc_err *err) MLC_CHECK;
+
+/* The same from `now` as it is stored: {"step","step_ms","silent_ms","fault"|null,"approved",
+ * "signed_off"}; what is left out is 0. */
+int mlc_rollout_decide_again(const json_t *plan, const json_t *stats, const json_t *inputs,
+                             json_t **ret, struct mlc_err *err) MLC_CHECK;
 
 /* The class of an OIP reply, for counting and for class pairs: the first output's first element
  * (of several numbers the place of the largest), as text. False when there is none. */

@@ -253,12 +253,30 @@ static const char *held(struct look *l, const char **ret_action)
         return "hold";
 }
 
+/* Whether somebody is waited for: an operator, those who approve, or both. */
+static bool people(struct look *l, bool undecided)
+{
+        bool approvals = json_array_size(json_object_get(l->step, "approvals")) > 0;
+        bool person = json_is_true(json_object_get(l->step, "wait")) || (undecided && !approvals);
+
+        if (approvals && !l->now->signed_off) {
+                wait_for(l, "approval", NULL, json_null(), json_null());
+                reason(l, undecided ? "the A/B test ended undecided: approvals decide"
+                                    : "approvals are needed");
+        }
+        if (person && !l->now->approved) {
+                wait_for(l, "person", NULL, json_null(), json_null());
+                reason(l, undecided ? "the A/B test ended undecided: a person decides"
+                                    : "an operator says when to go on");
+        }
+        return json_array_size(l->waiting) > 0;
+}
+
 static const char *decide(struct look *l, bool undecided, const char **ret_action)
 {
         bool silent = l->now->fault != NULL ||
                       (l->now->silent_ms >= SILENT_MS && json_array_size(l->waiting) > 0);
-        bool off = split_is_off(l), person = json_is_true(json_object_get(l->step, "wait")),
-             approvals = json_array_size(json_object_get(l->step, "approvals")) > 0;
+        bool off = split_is_off(l);
 
         if (l->harm) {
                 *ret_action = text_get(l->plan, "on_harm");
@@ -283,13 +301,8 @@ static const char *decide(struct look *l, bool undecided, const char **ret_actio
         }
         if (json_array_size(l->waiting) > 0)
                 return held(l, ret_action);
-        if ((person || approvals || undecided) && !l->now->approved) {
-                wait_for(l, approvals ? "approval" : "person", NULL, json_null(), json_null());
-                reason(l, undecided   ? "the A/B test ended undecided: a person decides"
-                          : approvals ? "approvals are needed"
-                                      : "an operator says when to go on");
+        if (people(l, undecided))
                 return "wait";
-        }
         reason(l, "everything that this step asks for is met");
         return "advance";
 }
@@ -336,4 +349,21 @@ int mlc_rollout_decide(const json_t *plan, const json_t *stats, const struct mlc
         json_decref(l.split);
         json_decref(l.ab);
         return r;
+}
+
+int mlc_rollout_decide_again(const json_t *plan, const json_t *stats, const json_t *inputs,
+                             json_t **ret, struct mlc_err *err)
+{
+        int64_t step = int_get(inputs, "step");
+        const struct mlc_rollout_now now = {
+                .step = (unsigned)step,
+                .step_ms = int_get(inputs, "step_ms"),
+                .silent_ms = int_get(inputs, "silent_ms"),
+                .fault = json_string_value(json_object_get(inputs, "fault")),
+                .approved = json_is_true(json_object_get(inputs, "approved")),
+                .signed_off = json_is_true(json_object_get(inputs, "signed_off"))};
+
+        if (step < 0 || step > MLC_ROLLOUT_STEPS_MAX)
+                return mlc_fail(err, MLC_E_INVALID, "there is no such step");
+        return mlc_rollout_decide(plan, stats, &now, ret, err);
 }

@@ -16,9 +16,9 @@
 #include "policy/statement.h"
 
 /*
- * Signed decisions over a subject (a promotion, a change, a rollback) and change requests of
- * protected environments. Tables and invariants: README.md. Threads: any. What takes a tx joins the
- * caller's transaction; results live in ctx's arena, json_t are the caller's.
+ * Signed decisions over a subject (a promotion, a step of a rollout, a change, a rollback) and
+ * change requests of protected environments. Tables and invariants: README.md. Threads: any. What
+ * takes a tx joins the caller's transaction; results live in ctx's arena, json_t are the caller's.
  */
 #define APPROVAL_REASON_MAX 1000
 #define APPROVAL_TIME_MS (15 * 60000LL) /* how far a statement's time may be from ours */

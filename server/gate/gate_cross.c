@@ -400,8 +400,8 @@ static int check_suits_environments(struct mlc_ctx *ctx, const struct cross *c)
 
 static int check_model(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross *c)
 {
-        const json_t *doc = c->item->doc, *route;
-        size_t i;
+        const json_t *doc = c->item->doc, *route, *step, *rule;
+        size_t i, k;
         int r = need(ctx, tx, c, "Policy", str(doc, "policy"));
 
         if (r == 0)
@@ -409,6 +409,10 @@ static int check_model(struct mlc_ctx *ctx, struct db_tx *tx, const struct cross
         json_array_foreach (json_object_get(doc, "routes"), i, route)
                 if (r == 0)
                         r = check_route(ctx, tx, c, route);
+        json_array_foreach (json_object_get(json_object_get(doc, "rollout"), "steps"), i, step)
+                json_array_foreach (json_object_get(step, "approvals"), k, rule)
+                        if (r == 0)
+                                r = need_groups(ctx, tx, c, json_object_get(rule, "from"));
         return r < 0 ? r : check_suits_environments(ctx, c);
 }
 

@@ -49,11 +49,23 @@ static int find_person(struct mlc_ctx *ctx, struct db_tx *tx, const char *name, 
         return *ret != NULL ? 0 : ctx->err.code;
 }
 
-/* Where documents name people: owners, members, and `from` of approval rules. */
+static void collect_rules(const json_t *rules, json_t *names)
+{
+        const json_t *v, *rule;
+        size_t i, k;
+
+        json_array_foreach (rules, k, rule)
+                json_array_foreach (json_object_get(rule, "from"), i, v)
+                        if (mlc_starts_with(json_string_value(v), USER))
+                                json_object_set_new(names, json_string_value(v) + strlen(USER),
+                                                    json_true());
+}
+
+/* Where documents name people: owners, members, and `from` of approval rules, of steps too. */
 static int collect(struct mlc_ctx *ctx, const json_t *doc, json_t *names)
 {
         const json_t *lists[2] = {json_object_get(doc, "owners"), json_object_get(doc, "members")};
-        const json_t *v, *rule;
+        const json_t *v, *step;
         size_t i, k;
 
         (void)ctx;
@@ -62,11 +74,9 @@ static int collect(struct mlc_ctx *ctx, const json_t *doc, json_t *names)
                         if (mlc_starts_with(json_string_value(v), USER))
                                 json_object_set_new(names, json_string_value(v) + strlen(USER),
                                                     json_true());
-        json_array_foreach (json_object_get(doc, "approvals"), k, rule)
-                json_array_foreach (json_object_get(rule, "from"), i, v)
-                        if (mlc_starts_with(json_string_value(v), USER))
-                                json_object_set_new(names, json_string_value(v) + strlen(USER),
-                                                    json_true());
+        collect_rules(json_object_get(doc, "approvals"), names);
+        json_array_foreach (json_object_get(json_object_get(doc, "rollout"), "steps"), k, step)
+                collect_rules(json_object_get(step, "approvals"), names);
         return 0;
 }
 

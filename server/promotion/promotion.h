@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "approval/approval.h"
 #include "audit/audit.h"
 #include "ctx.h"
 #include "db/db.h"
@@ -43,6 +44,17 @@ int promotion_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *model) ML
 /* Whether the environment's windows keep everything out now; deny wins. Rollbacks do not ask. */
 int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t *environment,
                             bool *ret) MLC_CHECK;
+
+/*
+ * What a signed decision about a step of its rollout takes from a promotion: the statement's
+ * members from model to from, without evidence, and of the rules `ns` and who never counts.
+ */
+int promotion_of_step(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                      struct mlc_statement *ret, struct approval_rules *ret_rules) MLC_CHECK;
+/* Whether the caller counts for some of the rules; MLC_E_FORBIDDEN with why not, MLC_E_CONFLICT
+ * when the version is withdrawn. `of` is what is decided about: "rollout 'r17'". */
+int promotion_may_decide(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                         const struct approval_rules *rules, const char *of) MLC_CHECK;
 
 /* Namespaces that the caller reads, as a literal of text[]; NULL: all. */
 int promotion_readable(struct mlc_ctx *ctx, const char **ret) MLC_CHECK;

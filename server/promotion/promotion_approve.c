@@ -109,7 +109,7 @@ static int require_waiting(struct mlc_ctx *ctx, const struct promotion *p)
 
 /* Why somebody does not count, as they should hear it. */
 static int require_counting(struct mlc_ctx *ctx, struct db_tx *tx, const struct promotion *p,
-                            const struct approval_rules *rules)
+                            const struct approval_rules *rules, const char *of)
 {
         const char *me = ctx->principal->user;
         int rule = -1;
@@ -130,9 +130,44 @@ static int require_counting(struct mlc_ctx *ctx, struct db_tx *tx, const struct 
         if (r < 0)
                 return r;
         if (rule < 0)
-                return ctx_fail(ctx, MLC_E_FORBIDDEN,
-                                "no approval rule of promotion '%s' asks for you", p->id);
+                return ctx_fail(ctx, MLC_E_FORBIDDEN, "no approval rule of %s asks for you", of);
         return 0;
+}
+
+int promotion_may_decide(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                         const struct approval_rules *rules, const char *of)
+{
+        struct promotion p;
+        int r = promotion_load(ctx, tx, id, false, &p);
+
+        if (r < 0)
+                return r;
+        if (mlc_streq(p.version_status, "withdrawn"))
+                return ctx_fail(ctx, MLC_E_CONFLICT, "the version of promotion '%s' is withdrawn",
+                                id);
+        return require_counting(ctx, tx, &p, rules, of);
+}
+
+int promotion_of_step(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                      struct mlc_statement *ret, struct approval_rules *ret_rules)
+{
+        struct promotion p;
+        int r = promotion_load(ctx, tx, id, false, &p);
+
+        if (r < 0)
+                return r;
+        *ret = (struct mlc_statement){.model = p.model,
+                                      .version = p.version,
+                                      .artifact = p.digest,
+                                      .environment = p.environment,
+                                      .environment_digest = p.environment_digest,
+                                      .policy_digest = p.policy_digest,
+                                      .verdict_digest = p.verdict_digest,
+                                      .from = p.from,
+                                      .role = "approver",
+                                      .log = audit_origin(ctx->app)};
+        ret_rules->ns = p.ns;
+        return excluded(ctx, tx, id, ret_rules);
 }
 
 struct tally {
@@ -166,7 +201,7 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         struct approval_signed s;
         struct promotion p;
         struct tally t = {0};
-        char id[24], leaf[65];
+        char id[24], leaf[65], of[64];
         int r = promotion_load(ctx, tx, d->id, true, &p);
 
         json_decref(d->reply);
@@ -176,8 +211,9 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         if (r == 0)
                 r = promotion_rules(ctx, tx, &p, &rules_json, &rules);
         rules.hold = true;
+        (void)snprintf(of, sizeof(of), "promotion '%s'", d->id);
         if (r == 0)
-                r = require_counting(ctx, tx, &p, &rules);
+                r = require_counting(ctx, tx, &p, &rules, of);
         if (r == 0)
                 r = promotion_statement(ctx, &p, &expect);
         if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gen/promotion.sql.h"
 #include "promotion/promotion_internal.h"
+#include "rollout/rollout.h"
 
 static const char *text_of(const json_t *obj, const char *key)
 {
@@ -182,6 +183,8 @@ int promotion_inbox(struct mlc_ctx *ctx, json_t **ret)
                            DB_TEXT(readable));
         for (int i = 0; r == 0 && i < rows.n; i++)
                 r = inbox_item(ctx, &tx, &rows, i, items);
+        if (r == 0 && !ctx->principal->service)
+                r = rollout_inbox(ctx, &tx, readable, items);
         if (r == 0 && !ctx->principal->service)
                 r = approval_inbox(ctx, &tx, items);
         if (r < 0)

@@ -178,6 +178,9 @@ int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
                 return 0;
         if (mlc_streq(r->state, "preparing"))
                 (void)json_object_set_new(r->seen, "failed", json_true());
+        e = request_end(ctx, tx, r, "void");
+        if (e < 0)
+                return e;
         e = rollout_set(ctx, tx, r,
                         &(struct rollout_change){.action = "rollout.abort",
                                                  .state = "aborting",

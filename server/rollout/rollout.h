@@ -15,8 +15,8 @@
  * and invariants: README.md. Threads: any. What takes a tx joins the caller's transaction.
  */
 
-/* For replay: the states of the kinds rollout and line. */
-#define ROLLOUT_N_SOURCES 2
+/* For replay: the states of the kinds rollout, request and line. */
+#define ROLLOUT_N_SOURCES 3
 extern const struct audit_source rollout_audit_sources[ROLLOUT_N_SOURCES];
 /* `mlctld check`: plans and splits again from what they are made of. */
 int rollout_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char *what),
@@ -44,6 +44,9 @@ int rollout_begin(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in
  */
 int rollout_cut(struct mlc_ctx *ctx, struct db_tx *tx, const char *model, const char *environment,
                 const char *why, const char **ret_promotion) MLC_CHECK;
+/* [inbox item…] of steps that wait for the caller's approval; `readable` as promotion_readable. */
+int rollout_inbox(struct mlc_ctx *ctx, struct db_tx *tx, const char *readable,
+                  json_t *items) MLC_CHECK;
 /* Whether nothing new may begin: the line is stopped there. */
 int rollout_stopped(struct db_tx *tx, const char *environment, bool *ret) MLC_CHECK;
 /* Part of struct gate_hooks.changed: routes and instances of what is live follow the documents. */

@@ -4,6 +4,9 @@
 -- name: rollout_states_rollout
 select id, state from rollout_states where object_kind = 'rollout'
 
+-- name: rollout_states_request
+select id, state from rollout_states where object_kind = 'request'
+
 -- name: rollout_states_line
 select id, state from rollout_states where object_kind = 'line'
 
@@ -232,11 +235,59 @@ select json_build_object(
                 order by s.control, s.route) from split s where s.environment = r.environment and s.model = r.model),
                 '[]'::json) else '[]'::json end,
          'invalid', coalesce(r.seen::json -> 'invalid', '{"candidate": 0, "stable": 0}'::json),
+         'approval', (select json_build_object('step', q.step, 'state', q.state, 'need', 0, 'have', 0,
+                'evidence', q.evidence, 'opened', rollout_time(q.opened), 'expires', rollout_time(q.expires),
+                'waiting_for', '[]'::json, 'approvals', approval_shown('rollout', q.rollout || '/' || q.step + 1))
+              from rollout_request q where q.rollout = r.id and q.step = r.step),
          'decision', r.decision::json, 'outcome', r.outcome,
          'requested_by', json_build_object('id', u.id, 'name', u.name),
          'created', rollout_time(r.created), 'changed', rollout_time(r.changed), 'ended', rollout_time(r.ended),
          'url', '/api/v1/rollouts/' || r.id)::text
 from rollout r join app_user u on u.id = r.requested_by where r.id = $1
+
+-- name: request_read
+-- The request of a step; the last column: it has expired by now.
+select state, evidence, rollout_time(expires), coalesce(expires <= clock_timestamp(), false) from rollout_request
+where rollout = $1 and step = $2::int
+
+-- name: request_open
+-- $7: for so many ms; 0: without an end.
+insert into rollout_request (rollout, step, evidence, decision, statistics, inputs, expires)
+values ($1, $2::int, $3, $4, $5, $6,
+        date_trunc('milliseconds', now() + make_interval(secs => nullif($7::bigint, 0) / 1000.0)))
+on conflict (rollout, step) do update
+set state = 'open', evidence = excluded.evidence, decision = excluded.decision, statistics = excluded.statistics,
+    inputs = excluded.inputs, opened = excluded.opened, expires = excluded.expires
+
+-- name: request_end
+update rollout_request set state = $3 where rollout = $1 and step = $2::int and state = 'open' returning 1
+
+-- name: request_evidence
+select json_build_object('id', r.id, 'step', q.step, 'promotion', r.promotion, 'weight', 0, 'plan', r.plan::json,
+         'plan_digest', r.plan_digest, 'statistics', q.statistics::json, 'inputs', q.inputs::json,
+         'decision', q.decision::json, 'decision_digest', q.evidence, 'opened', rollout_time(q.opened),
+         'expires', rollout_time(q.expires))::text
+from rollout_request q join rollout r on r.id = q.rollout where q.rollout = $1 and q.step = $2::int
+
+-- name: request_awaiting
+-- What waits for people and was not decided by this one.
+select r.id, r.step, json_build_object('id', u.id, 'name', u.name)::text,
+       (select i.value from audit_pii i join promotion p on p.reason_commitment = i.commitment
+        where p.id = r.promotion),
+       rollout_time(q.opened), rollout_time(q.expires),
+       coalesce((select (v.normal::json ->> 'threshold')::int > 0 from document d
+                 join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number
+                 where d.kind = 'Environment' and d.name = r.environment), false)
+from rollout_request q join rollout r on r.id = q.rollout join app_user u on u.id = r.requested_by
+where q.state = 'open' and coalesce(q.expires > now(), true)
+  and ($2::text[] is null or split_part(r.model, '/', 1) = any ($2::text[]))
+  and not exists (select from approval a where a.subject_kind = 'rollout'
+                  and a.subject_id = q.rollout || '/' || q.step + 1 and a.signer = $1 and not a.void)
+order by r.seq limit 1000
+
+-- name: rollout_waits_for_person
+select 1 from rollout r, json_array_elements(r.decision::json -> 'waiting_for') w
+where r.id = $1 and w ->> 'what' = 'person' and (r.decision::json ->> 'step')::int = r.step
 
 -- name: rollout_explained
 select json_build_object('rollout', r.id, 'plan', r.plan::json, 'statistics', r.stats::json,
@@ -279,6 +330,25 @@ order by s.instance
 
 -- name: rollout_check_plans
 select id, plan, plan_digest from rollout order by seq
+
+-- name: rollout_check_requests
+-- One after the other; the last column counts people whose approval stands.
+select q.rollout, q.step, q.state, q.evidence, q.decision, q.statistics, q.inputs, r.plan,
+       (select count(distinct a.signer) from approval a
+        where a.subject_kind = 'rollout' and a.subject_id = q.rollout || '/' || q.step + 1
+          and a.decision = 'approve' and not a.void and a.statement::json -> 'evidence' ->> 0 = q.evidence), r.seq
+from rollout_request q join rollout r on r.id = q.rollout
+where (r.seq, q.step) > ($1::bigint, $2::int) order by r.seq, q.step limit 1
+
+-- name: rollout_check_steps
+-- Steps that were left without the approvals that they ask for.
+select r.id, s.number from rollout r
+cross join lateral json_array_elements(r.plan::json -> 'steps') with ordinality s (step, number)
+where json_array_length(coalesce(s.step -> 'approvals', '[]'::json)) > 0
+  and (r.state in ('completing', 'completed') or s.number <= r.step)
+  and not exists (select from rollout_request q where q.rollout = r.id and q.step = s.number - 1
+                  and q.state = 'approved')
+order by r.seq, s.number
 
 -- name: rollout_check_splits
 -- Each split with the rollout that goes on there, or what is live.

@@ -60,11 +60,18 @@ static int retry(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r)
 
 static int advance(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const json_t *detail)
 {
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
         const char *seen;
 
+        if (db_run(tx, SQL_ROLLOUT_WAITS_FOR_PERSON, &rows, DB_TEXT(r->id)) < 0)
+                return ctx->err.code;
         if (!mlc_streq(r->state, "running") ||
-            !json_is_true(json_object_get(rollout_step(r, r->step), "wait")))
-                return refuse(ctx, r, "its step waits for no person");
+            (rows.n == 0 && !json_is_true(json_object_get(rollout_step(r, r->step), "wait"))))
+                return refuse(ctx, r,
+                              request_asked(r)
+                                      ? "its step waits for signed approvals (mlctl approve), not "
+                                        "for an operator"
+                                      : "its step waits for no person");
         (void)json_object_set_new(r->seen, "approved", json_true());
         seen = rollout_text(ctx, r->seen);
         if (seen == NULL)

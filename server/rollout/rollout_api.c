@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "approval/approval.h"
 #include "base/clock.h"
 #include "codec/ref.h"
 #include "gen/api.h"
@@ -161,6 +162,45 @@ int api_rollout_advance(struct mlc_ctx *ctx, const struct api_rollout_advance_re
                         struct http_reply *reply)
 {
         return act(ctx, req->path.rollout, ROLLOUT_ADVANCE, req->body.reason, reply);
+}
+
+/* --- signed approvals of a step --- */
+
+int api_rollout_evidence(struct mlc_ctx *ctx, const struct api_rollout_evidence_req *req,
+                         struct http_reply *reply)
+{
+        json_t *evidence;
+        int r = request_evidence(ctx, req->path.rollout, &evidence);
+
+        if (r == 0)
+                http_reply_json(reply, 200, evidence);
+        return r;
+}
+
+int api_rollout_approval_list(struct mlc_ctx *ctx, const struct api_rollout_approval_list_req *req,
+                              struct http_reply *reply)
+{
+        json_t *list;
+        int r = request_decisions(ctx, req->path.rollout,
+                                  req->query.has_step ? req->query.step : -1, &list);
+
+        if (r == 0)
+                http_reply_json(reply, 200, json_pack("{s:o}", "items", list));
+        return r;
+}
+
+int api_rollout_approval_create(struct mlc_ctx *ctx,
+                                const struct api_rollout_approval_create_req *req,
+                                struct http_reply *reply)
+{
+        const struct approval_in in = {req->body.statement, req->body.signature, req->body.reason,
+                                       req->body.salt};
+        json_t *body;
+        int r = request_decide(ctx, req->path.rollout, &in, &body);
+
+        if (r == 0)
+                http_reply_json(reply, 201, body);
+        return r;
 }
 
 /* --- what would be, and what is --- */

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "gen/rollout.sql.h"
+#include "rollout/analysis.h"
 #include "rollout/rollout_internal.h"
 
 struct check {
@@ -88,6 +89,93 @@ static int check_splits(struct mlc_ctx *ctx, struct db_tx *tx, const struct chec
         return r;
 }
 
+/* --- signed approvals of steps --- */
+
+enum {
+        Q_ROLLOUT,
+        Q_STEP,
+        Q_STATE,
+        Q_EVIDENCE,
+        Q_DECISION,
+        Q_STATISTICS,
+        Q_INPUTS,
+        Q_PLAN,
+        Q_SIGNED,
+        Q_SEQ
+};
+
+/* The decision that people saw, again from what it was computed from. */
+static int decided_again(struct mlc_ctx *ctx, const struct db_rows *rows, const json_t *plan,
+                         char ret[MLC_DIGEST_STR])
+{
+        _cleanup_(json_decref_p) json_t *stats = NULL, *inputs = NULL, *decision = NULL;
+        int r = rollout_parse(ctx, db_text(rows, 0, Q_STATISTICS), &stats);
+
+        if (r == 0)
+                r = rollout_parse(ctx, db_text(rows, 0, Q_INPUTS), &inputs);
+        if (r < 0)
+                return r;
+        r = mlc_rollout_decide_again(plan, stats, inputs, &decision, &ctx->err);
+        return r < 0 ? r : gate_json_digest(ctx, decision, ret);
+}
+
+static int check_request(struct mlc_ctx *ctx, const struct check *c, const struct db_rows *rows)
+{
+        _cleanup_(json_decref_p) json_t *plan = NULL, *decision = NULL;
+        const char *id = db_text(rows, 0, Q_ROLLOUT), *evidence = db_text(rows, 0, Q_EVIDENCE);
+        int step = (int)db_int(rows, 0, Q_STEP);
+        char digest[MLC_DIGEST_STR], again[MLC_DIGEST_STR];
+        json_int_t need = 0;
+        const json_t *rule;
+        size_t i;
+        int r = rollout_parse(ctx, db_text(rows, 0, Q_PLAN), &plan);
+
+        if (r == 0)
+                r = rollout_parse(ctx, db_text(rows, 0, Q_DECISION), &decision);
+        if (r == 0)
+                r = gate_json_digest(ctx, decision, digest);
+        if (r == 0)
+                r = decided_again(ctx, rows, plan, again);
+        if (r < 0)
+                return r;
+        if (!mlc_streq(digest, evidence))
+                say(c, "request '%s/%d': its decision differs from its digest", id, step + 1);
+        else if (!mlc_streq(again, evidence))
+                say(c, "request '%s/%d': its statistics give another decision", id, step + 1);
+        json_array_foreach (
+                json_object_get(json_array_get(json_object_get(plan, "steps"), (size_t)step),
+                                "approvals"),
+                i, rule)
+                need += json_integer_value(json_object_get(rule, "count"));
+        if (mlc_streq(db_text(rows, 0, Q_STATE), "approved") &&
+            (need == 0 || db_int(rows, 0, Q_SIGNED) < need))
+                say(c, "request '%s/%d': was approved with %d signatures of people, %d are needed",
+                    id, step + 1, (int)db_int(rows, 0, Q_SIGNED), (int)need);
+        return 0;
+}
+
+static int check_requests(struct mlc_ctx *ctx, struct db_tx *tx, const struct check *c)
+{
+        _cleanup_(db_rows_done) struct db_rows steps = {0};
+        int64_t seq = 0, step = -1;
+        int r = db_run0(tx, SQL_ROLLOUT_CHECK_STEPS, &steps);
+
+        for (int i = 0; r == 0 && i < steps.n; i++)
+                say(c, "rollout '%s': step %" PRId64 " was left without its approvals",
+                    db_text(&steps, i, 0), db_int(&steps, i, 1));
+        while (r == 0) {
+                _cleanup_(db_rows_done) struct db_rows rows = {0};
+
+                r = db_run(tx, SQL_ROLLOUT_CHECK_REQUESTS, &rows, DB_INT(seq), DB_INT(step));
+                if (r < 0 || rows.n == 0)
+                        return r;
+                seq = db_int(&rows, 0, Q_SEQ);
+                step = db_int(&rows, 0, Q_STEP);
+                r = check_request(ctx, c, &rows);
+        }
+        return r;
+}
+
 static int check_promotions(struct db_tx *tx, const struct check *c)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
@@ -110,5 +198,7 @@ int rollout_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char
                 r = check_plans(ctx, &tx, &c);
         if (r == 0)
                 r = check_splits(ctx, &tx, &c);
+        if (r == 0)
+                r = check_requests(ctx, &tx, &c);
         return r < 0 ? r : check_promotions(&tx, &c);
 }

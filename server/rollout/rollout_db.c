@@ -8,6 +8,7 @@
 
 const struct audit_source rollout_audit_sources[ROLLOUT_N_SOURCES] = {
         {"rollout", &SQL_ROLLOUT_STATES_ROLLOUT},
+        {"request", &SQL_ROLLOUT_STATES_REQUEST},
         {"line", &SQL_ROLLOUT_STATES_LINE},
 };
 

@@ -239,6 +239,38 @@ int rollout_do(struct mlc_ctx *ctx, const char *id, enum rollout_act act,
 int rollout_line_set(struct mlc_ctx *ctx, const char *environment, bool stopped,
                      const char *reason) MLC_CHECK;
 
+/* --- signed approvals of steps (rollout_request.c) --- */
+
+struct approval_in;
+struct request {
+        const char *state; /* NULL: nobody was asked */
+        const char *evidence, *expires; /* expires: or NULL */
+        bool open, expired; /* expired: an open one whose time is over */
+        bool signed_off; /* every rule has its people now; they stay who they are until COMMIT */
+        int need, have; /* people over all rules */
+};
+/* Whether the present step asks for approvals. */
+bool request_asked(const struct rollout *r);
+/* The request of the present step; all is 0 when it asks for none. */
+int request_read(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                 struct request *ret) MLC_CHECK;
+/* Asks for them, with `decision` as evidence; what was asked and is open stays. */
+int request_open(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                 const json_t *decision) MLC_CHECK;
+/* An open one becomes `state`; what was signed for one that is void or expired is void. */
+int request_end(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                const char *state) MLC_CHECK;
+/* Completes `approval` of a rollout that is shown: what it has, and whom it waits for. */
+int request_show(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                 json_t *shown) MLC_CHECK;
+/* What the caller would sign now, and what it is about; MLC_E_CONFLICT when nobody is asked. */
+int request_evidence(struct mlc_ctx *ctx, const char *id, json_t **ret) MLC_CHECK;
+/* A signed decision; *ret is the reply (ApprovalCreated). */
+int request_decide(struct mlc_ctx *ctx, const char *id, const struct approval_in *in,
+                   json_t **ret) MLC_CHECK;
+/* Decisions about a step (-1: the present one), in the REST form. */
+int request_decisions(struct mlc_ctx *ctx, const char *id, int64_t step, json_t **ret) MLC_CHECK;
+
 /* --- deciding (rollout_step.c) --- */
 
 int rollout_tick(struct mlc_ctx *ctx) MLC_CHECK;

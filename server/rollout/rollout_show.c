@@ -16,6 +16,11 @@ int rollout_show(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, json_t *
         if (e < 0)
                 return e;
         (void)json_object_set_new(shown, "weight", json_integer(rollout_weight(&r, r.step)));
+        e = request_show(ctx, tx, &r, shown);
+        if (e < 0) {
+                json_decref(shown);
+                return e;
+        }
         *ret = shown;
         return 0;
 }

@@ -274,6 +274,25 @@ int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in
         return 0;
 }
 
+/* What a gateway counts under its newest generation is from now on of this step, though its table
+ * stays as it is: two steps may have the same weight. */
+static void count_anew(const struct rollout *r, json_t *of, json_int_t epoch, int weight)
+{
+        const char *key, *newest = NULL;
+        json_t *unused;
+
+        json_object_foreach (of, key, unused)
+                if (newest == NULL || strlen(key) > strlen(newest) ||
+                    (strlen(key) == strlen(newest) && strcmp(key, newest) > 0))
+                        newest = key;
+        if (newest == NULL)
+                return;
+        (void)json_object_set_new(of, newest,
+                                  json_pack("{s:I, s:i, s:i, s:I}", "epoch", epoch, "weight",
+                                            weight, "step", r->step, "since_ms",
+                                            (json_int_t)r->now_ms));
+}
+
 /* seen.weights: {CONTROL: {GENERATION: {"epoch","weight","step","since_ms"}}}, so that counters of
  * a generation find theirs. */
 static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, json_t *generations,
@@ -289,6 +308,9 @@ static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, js
                 (void)json_object_set_new(r->seen, "weights", weights);
         }
         (void)json_object_set_new(r->seen, "epoch", json_integer(epoch));
+        json_object_foreach (weights, control, generation)
+                if (json_object_get(generations, control) == NULL)
+                        count_anew(r, generation, epoch, weight);
         json_object_foreach (generations, control, generation) {
                 json_t *of = json_object_get(weights, control);
                 char key[24];

@@ -408,6 +408,8 @@ static int advance(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, con
 
         if (last && json_is_object(ab) && !mlc_streq(text_of(ab, "verdict"), "proven"))
                 return rollout_go_back(ctx, tx, r, "the experiment did not prove it better");
+        if (request_end(ctx, tx, r, "approved") < 0)
+                return ctx->err.code;
         if (last)
                 return move_to(ctx, tx, r,
                                &(struct rollout_change){.action = "rollout.complete",
@@ -436,6 +438,8 @@ static int stop_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
 
         if (!mlc_streq(text_of(decision, "action"), "pause"))
                 return rollout_go_back(ctx, tx, r, why);
+        if (request_end(ctx, tx, r, "void") < 0)
+                return ctx->err.code;
         return rollout_set(
                 ctx, tx, r,
                 &(struct rollout_change){
@@ -460,6 +464,18 @@ static int barred(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r
         return e;
 }
 
+/* Everything is met but somebody: `what` is approval or person. */
+static bool waits_for(const json_t *decision, const char *what)
+{
+        const json_t *w;
+        size_t i;
+
+        json_array_foreach (json_object_get(decision, "waiting_for"), i, w)
+                if (mlc_streq(text_of(w, "what"), what))
+                        return mlc_streq(text_of(decision, "decision"), "wait");
+        return false;
+}
+
 static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const json_t *decision,
                   bool *ret_changed)
 {
@@ -474,6 +490,8 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, cons
         }
         if (r->paused)
                 return 0;
+        if (waits_for(decision, "approval") && request_open(ctx, tx, r, decision) < 0)
+                return ctx->err.code;
         if (!mlc_streq(d, "advance"))
                 return hold(ctx, tx, r, text_of(decision, "reason"));
         e = rollout_is_back(r) ? 0 : barred(ctx, tx, r, &why);
@@ -485,20 +503,22 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, cons
         return advance(ctx, tx, r, decision);
 }
 
-static int decide(struct mlc_ctx *ctx, struct rollout *r, const struct look *l, json_t **ret)
+static int decide(struct mlc_ctx *ctx, struct rollout *r, const struct look *l,
+                  const struct request *q, json_t **ret)
 {
         const struct mlc_rollout_now now = {
                 .step = (unsigned)r->step,
                 .step_ms = int_of(r->seen, "step_ms"),
                 .silent_ms = int_of(r->seen, "silent_ms"),
                 .fault = l->fault,
-                .approved = json_is_true(json_object_get(r->seen, "approved"))};
+                .approved = json_is_true(json_object_get(r->seen, "approved")),
+                .signed_off = q->open && !q->expired && q->signed_off};
 
-        (void)json_object_set_new(r->seen, "inputs",
-                                  json_pack("{s:i, s:I, s:I, s:s?, s:b}", "step", r->step,
-                                            "step_ms", (json_int_t)now.step_ms, "silent_ms",
-                                            (json_int_t)now.silent_ms, "fault", now.fault,
-                                            "approved", now.approved));
+        (void)json_object_set_new(
+                r->seen, "inputs",
+                json_pack("{s:i, s:I, s:I, s:s?, s:b, s:b}", "step", r->step, "step_ms",
+                          (json_int_t)now.step_ms, "silent_ms", (json_int_t)now.silent_ms, "fault",
+                          now.fault, "approved", now.approved, "signed_off", now.signed_off));
         return mlc_rollout_decide(r->plan, r->stats, &now, ret, &ctx->err);
 }
 
@@ -541,9 +561,25 @@ static bool tripped(const struct look *l)
         return false;
 }
 
+/* Nobody answered in time: it goes back; while it is paused it is asked anew afterwards. */
+static int expire(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bool *ret_changed)
+{
+        const char *why = ctx_printf(ctx, "nobody approved step %d in time", r->step + 1);
+
+        if (why == NULL)
+                return ctx->err.code;
+        if (request_end(ctx, tx, r, r->paused ? "void" : "expired") < 0)
+                return ctx->err.code;
+        if (r->paused)
+                return 0;
+        *ret_changed = true;
+        return rollout_go_back(ctx, tx, r, why);
+}
+
 static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const struct look *l)
 {
         _cleanup_(json_decref_p) json_t *decision = NULL;
+        struct request q = {0};
         bool verified = false;
         int e = in_force(tx, r, &verified);
 
@@ -567,13 +603,17 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
         if (e == 0)
                 e = fold_measured(ctx, tx, r, l);
         if (e == 0)
-                e = decide(ctx, r, l, &decision);
+                e = request_read(ctx, tx, r, &q);
+        if (e == 0)
+                e = decide(ctx, r, l, &q, &decision);
         if (e == 0)
                 e = write_folded(ctx, tx, r, decision);
         if (e == 0 && tripped(l)) {
                 *l->changed = true;
                 return rollout_go_back(ctx, tx, r, "a gateway took it to 0: too many errors");
         }
+        if (e == 0 && q.expired)
+                return expire(ctx, tx, r, l->changed);
         return e < 0 ? e : follow(ctx, tx, r, decision, l->changed);
 }
 

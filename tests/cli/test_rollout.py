@@ -6,6 +6,8 @@ import pytest
 
 from api.test_promotions import check, people_of
 from api.test_registry import Model
+from support.cli import Person
+from support.fake_server import LyingServer
 from support.rollouts import Case, Site
 from support.server import Directories, Server
 
@@ -80,6 +82,79 @@ def test_refusals(case, people):
     assert "there is no rollout 'r999999'" in unknown.stderr
     pat.run("rollout", "pause", "r1", "--reason", "not an operator", status=2)
     pat.run("env", "drift", "none", status=1)
+
+
+@pytest.fixture(scope="module")
+def asked(case, people):
+    """A rollout whose first step waits for two signatures: its id."""
+    rule = {"name": "risk", "from": ["role:approver"], "count": 2}
+    case.apply({**PLAN, "steps": [{**PLAN["steps"][0], "approvals": [rule]}, {"weight": "100%"}]})
+    promotion = case.promote(case.version(7))
+    with case.load():
+        shown = case.wait_rollout(promotion, lambda r: r["approval"], 60, "approvals are asked for")
+    yield shown["id"]
+    case.apply(PLAN)
+
+
+def change(path, value):
+    """Changes one member of a JSON reply."""
+    def lie(reply):
+        body = json.loads(reply.body)
+        place = body
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value(place[path[-1]])
+        reply.body = json.dumps(body).encode()
+    return lie
+
+
+@pytest.mark.parametrize("path, value, says", [
+    (("decision", "reason"), lambda _: "all is well", "does not follow from its statistics"),
+    (("statistics", "steps", "0", "requests"), lambda _: 3, "does not follow"),
+    (("inputs", "signed_off"), lambda _: True, "does not follow from its statistics"),
+    (("decision_digest",), lambda _: "sha256:" + "0" * 64, "contradicts itself"),
+    (("plan_digest",), lambda _: "sha256:" + "0" * 64, "contradicts itself"),
+    (("plan", "on_harm"), lambda _: "pause", "contradicts itself"),
+    (("step",), lambda n: n + 1, "contradicts itself"),
+    (("id",), lambda _: "r999", "contradicts itself"),
+    (("promotion",), lambda _: "p1", ""),
+    (("statement", "subject", "id"), lambda i: i.replace("/1", "/2"), "another 'subject'"),
+    (("statement", "evidence"), lambda _: ["sha256:" + "0" * 64], "another 'evidence'"),
+    (("statement", "artifact"), lambda _: "sha256:" + "0" * 64, "another 'artifact'"),
+    (("statement", "plan_digest"), lambda _: "sha256:" + "0" * 64, "another 'plan_digest'"),
+    (("meanings", "approve"), lambda _: "I like it", "another 'meaning'"),
+])
+def test_a_liar_gets_no_signature_for_a_step(asked, people, server, tmp_path, path, value, says):
+    liar = LyingServer(server.url)
+    try:
+        victim = Person(tmp_path / "dana", liar.url, people["dana"].token)
+        liar.lie("GET", "/rollouts/.*/evidence$", change(path, value))
+        done = victim.run("approve", asked, "--key", people["dana"].key_file, "--reason", "fine",
+                          status=1)
+        assert says in done.stderr and not [p for m, p in liar.seen if m == "POST"]
+    finally:
+        liar.close()
+
+
+def test_steps_are_signed(asked, case, people):
+    dana, eli = people["dana"], people["eli"]
+    inbox = dana.run("inbox").stdout
+    assert f"mlctl approve {asked} --key" in inbox and "0 of 2" in inbox and "risk" in inbox
+    hurry = people["olga"].run("rollout", "advance", asked, "--reason", "hurry", status=1)
+    assert "its step waits for signed approvals" in hurry.stderr
+    shown = dana.run("approve", asked, "--key", dana.key_file, "--reason", "fine").stdout
+    for words in ("1 of 2", "50 % of the requests", "100 % of the requests", "errors",
+                  "approve that this rollout goes on from this step", "checked here"):
+        assert words in shown, shown
+    shown = eli.run("rollout", "show", asked).stdout
+    assert "1 of 2, open" in shown and people["eli"].name in shown
+    with case.load() as load:
+        decided = eli.json("approve", asked, "--key", eli.key_file, "--reason", "fine")
+        assert (decided["need"], decided["have"], decided["subject"]) == (2, 2, asked)
+        eli.run("rollout", "watch", asked)
+    assert load.failed == []
+    done = eli.run("reject", asked, "--key", eli.key_file, "--reason", "late", status=1)
+    assert "waits for no approval" in done.stderr
 
 
 def test_an_abort_is_exit_1_for_who_watches(case, people):

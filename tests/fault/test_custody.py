@@ -378,6 +378,45 @@ def test_the_owners_way_passes_with_rollouts(scene, tmp_path):
     gateway.stop()
 
 
+STEPS = ("{strategy: none, steps: [{weight: 50%, approvals: [{name: go, from: ['role:approver'], "
+         "count: 2}]}, {weight: 100%}]}")
+
+
+def test_steps_of_rollouts(scene, tmp_path):
+    """Each step by its own signatures; a version that is made live past them is named."""
+    gateway = Gateway(tmp_path / "gw").start()
+    with Trusting() as adapter:
+        targets = (f"targets:\n  - name: eu\n    serving: {{driver: webhook, instances: [{{url: "
+                   f"'{adapter.url}/hook'}}]}}\n    traffic: {{driver: nginx, control: "
+                   f"'unix:{gateway.path}'}}\n")
+        scene.change(PROTECTED.replace("threshold: 2\n", f"threshold: 2\n{targets}"))
+        done = scene.root.json("apply", "-f", "-", stdin="apiVersion: mlctl/v1\nkind: Model\n"
+                               f"name: {MODEL}\nrollout: {STEPS}\n")
+        assert done["pending"] == [], done
+
+        def begin(ref):
+            made = scene.kim.json("promote", ref, "--to", "production", "--reason", "better")["id"]
+            for person in (scene.ada, scene.bob):
+                person.run("approve", made, "--key", person.key_file, "--reason", "looked at it")
+            rollout = wait_until(lambda: scene.kim.json("promotion", "show", made)["rollout"], 30,
+                                 "it rolls out")
+            wait_until(lambda: scene.kim.json("rollout", "show", rollout)["approval"], 30,
+                       "approvals are asked for")
+            return made, rollout
+        promotion, rollout = begin(f"{MODEL}:3")
+        scene.kim.run("approve", rollout, "--key", scene.kim.key_file, "--reason", "mine", status=2)
+        for person in (scene.ada, scene.bob):
+            person.run("approve", rollout, "--key", person.key_file, "--reason", "it is fine")
+        scene.live(promotion)
+        for found in scene.verify_both():
+            assert found["ok"] is True, found
+        ref = scene.push("five")
+        promotion, rollout = begin(ref)
+        scene.make_live(promotion, ref)
+        scene.caught("without the approvals that steps of its rollout ask for")
+    gateway.stop()
+
+
 def test_other_founding_owners(scene):
     lines = scene.trust.read_text(encoding="utf-8").splitlines(keepends=True)
     mine = (scene.mallory.home / ".ssh/id_ed25519.pub").read_text()

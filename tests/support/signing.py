@@ -30,14 +30,15 @@ def body(shown, key, /, decision="approve", reason="looked at it", namespace="ap
             "salt": salt.hex()}
 
 
+KINDS = {"p": "promotions", "c": "changes", "r": "rollouts"}
+
+
 def evidence(person, subject):
-    kind = "promotions" if subject.startswith("p") else "changes"
-    return person.http.ok("GET", f"/api/v1/{kind}/{subject}/evidence")
+    return person.http.ok("GET", f"/api/v1/{KINDS[subject[0]]}/{subject}/evidence")
 
 
 def post(person, subject, what):
-    kind = "promotions" if subject.startswith("p") else "changes"
-    return person.http.post(f"/api/v1/{kind}/{subject}/approvals", json=what)
+    return person.http.post(f"/api/v1/{KINDS[subject[0]]}/{subject}/approvals", json=what)
 
 
 def approve(person, subject, status=201, **more):

@@ -396,11 +396,12 @@ static inline void bound(struct world *w, char policy_digest[MLC_DIGEST_STR],
         (void)snprintf(id, sizeof(id), "Policy/%s",
                        json_string_value(json_object_get(env, "policy")));
         l.environment_policy = json_object_get(w->docs, id);
+        l.model = json_object_get(w->docs, "Model/fraud/scorer");
         if (mlc_policy_effective(&l, &effective, &err) < 0 ||
             mlc_policy_digest(effective, &d, &err) < 0)
                 fail_msg("%s", err.msg);
         mlc_digest_format(&d, policy_digest);
-        if (mlc_environment_digest(env, effective, NULL, &d, &err) < 0)
+        if (mlc_environment_digest(env, effective, l.model, &d, &err) < 0)
                 fail_msg("%s", err.msg);
         mlc_digest_format(&d, environment_digest);
         json_decref(effective);

@@ -257,8 +257,11 @@ static const struct {
         {MODEL "rollout: {strategy: canary, steps: [{weight: 0%}]}\n",
          "line 4, column 38: ", "above 0"},
         {MODEL "rollout: {strategy: fast}\n", "line 4, column 11: ", "canary"},
-        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, approvals: []}]}\n",
-         "line 4, column 50: ", "not supported yet"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, approvals: [{name: a}]}]}\n",
+         "line 4, column 62: ", "'from'"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, approvals: [{name: a, from: "
+               "[role:approver]}, {name: a, from: [role:operator]}]}]}\n",
+         "line 4, column ", "there already"},
         {ENV "targets: [{name: a, serving: {driver: oip, instances: [{url: 'http://x', repository: "
              "{dir: /a}}]}, traffic: {driver: nginx, control: 'unix:/c'}}, {name: b, serving: "
              "{driver: oip, instances: [{url: 'http://y', repository: {dir: /b}}]}, traffic: "

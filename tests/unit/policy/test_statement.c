@@ -53,6 +53,17 @@ static struct mlc_statement change(void)
         return s;
 }
 
+static struct mlc_statement rollout(void)
+{
+        struct mlc_statement s = promotion();
+
+        s.subject_kind = "rollout";
+        s.subject_id = "r17/2";
+        s.plan_digest = B;
+        s.n_evidence = 1;
+        return s;
+}
+
 static char *built(const struct mlc_statement *s)
 {
         struct mlc_str text;
@@ -95,7 +106,7 @@ static void the_form_is_fixed(void **state)
 
 static void what_is_built_is_parsed(void **state)
 {
-        const struct mlc_statement in[] = {promotion(), change()};
+        const struct mlc_statement in[] = {promotion(), change(), rollout()};
 
         (void)state;
         for (size_t i = 0; i < ARRAY_LEN(in); i++) {
@@ -111,6 +122,47 @@ static void what_is_built_is_parsed(void **state)
                 assert_string_equal(text, again);
                 assert_null(mlc_statement_differs(&in[i], &got));
                 mlc_arena_done(&a);
+        }
+}
+
+static void a_step_has_one_name(void **state)
+{
+        static const char *const ids[] = {"r17",    "r17/",   "r/2",   "r17/0",
+                                          "r17/02", "r017/2", "p17/2", "r17/2/",
+                                          "r17/2a", "r17//2", "/2",    "r17/-1"};
+        _cleanup_(free_p) char *text = NULL;
+        struct mlc_statement s = rollout();
+
+        (void)state;
+        text = built(&s);
+        assert_non_null(strstr(text, "\"plan_digest\":\"" B "\""));
+        assert_non_null(strstr(text, "\"subject\":{\"id\":\"r17/2\",\"kind\":\"rollout\"}"));
+        for (size_t i = 0; i < ARRAY_LEN(ids) + 4; i++) {
+                _cleanup_(mlc_str_done) struct mlc_str out;
+                struct mlc_err err = {0};
+
+                mlc_str_init(&out, MLC_STATEMENT_MAX);
+                s = rollout();
+                if (i < ARRAY_LEN(ids))
+                        s.subject_id = ids[i];
+                else if (i == ARRAY_LEN(ids))
+                        s.plan_digest = NULL;
+                else if (i == ARRAY_LEN(ids) + 1)
+                        s.n_evidence = 2;
+                else if (i == ARRAY_LEN(ids) + 2)
+                        s.decision = "rollback";
+                else
+                        s.verdict_digest = NULL;
+                assert_int_equal(mlc_statement_build(&s, &out, &err), MLC_E_INVALID);
+        }
+        s = promotion();
+        s.plan_digest = B;
+        {
+                _cleanup_(mlc_str_done) struct mlc_str out;
+                struct mlc_err err = {0};
+
+                mlc_str_init(&out, MLC_STATEMENT_MAX);
+                assert_int_equal(mlc_statement_build(&s, &out, &err), MLC_E_INVALID);
         }
 }
 
@@ -291,6 +343,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_form_is_fixed),
                 cmocka_unit_test(what_is_built_is_parsed),
+                cmocka_unit_test(a_step_has_one_name),
                 cmocka_unit_test(any_other_spelling_is_refused),
                 cmocka_unit_test(bad_members_are_named),
                 cmocka_unit_test(a_rollback_needs_no_verdict),

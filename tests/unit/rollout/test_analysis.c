@@ -281,11 +281,12 @@ static void silence_holds_until_the_deadline(void **state)
 
 static void people_are_waited_for(void **state)
 {
-        /* documents cannot ask for approvals yet; plans have a place for them */
-        static const char *const waits[] = {"'wait':'person'", "'requests':0"};
+        static const char *const waits[] = {
+                "'wait':'person'", "'approvals':[{'name':'risk','from':['role:approver']}]",
+                "'wait':'person','approvals':[{'name':'risk','from':['role:approver']}]"};
 
         (void)state;
-        for (size_t i = 0; i < 2; i++) {
+        for (size_t i = 0; i < ARRAY_LEN(waits); i++) {
                 char model[512];
                 struct run r;
 
@@ -293,13 +294,15 @@ static void people_are_waited_for(void **state)
                                ROLLOUT("{'strategy':'none','steps':[{'weight':'5%%',%s}]}"),
                                waits[i]);
                 r = run_of(model);
-                if (i == 1)
-                        json_object_set_new(json_array_get(json_object_get(r.plan, "steps"), 0),
-                                            "approvals", json_pack("[{s:s}]", "name", "risk"));
                 assert_string_equal(decide(&r), "wait");
                 assert_string_equal(
                         text(json_array_get(json_object_get(r.decision, "waiting_for"), 0), "what"),
                         i == 0 ? "person" : "approval");
+                r.now.approved = true; /* an operator's word is no signature */
+                assert_string_equal(decide(&r), i == 0 ? "advance" : "wait");
+                r.now.approved = i == 0;
+                r.now.signed_off = true;
+                assert_string_equal(decide(&r), i == 2 ? "wait" : "advance");
                 r.now.approved = true;
                 assert_string_equal(decide(&r), "advance");
                 run_done(&r);
