@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What gateways counted since the last look, as increments of lib/rollout/analysis.h. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "rollout/latency.h"
 #include "rollout/rollout_internal.h"
@@ -123,7 +124,7 @@ static void arm_add(json_t *arm, const json_t *now, const json_t *then)
 
 struct fold {
         const struct rollout *r;
-        const json_t *weights; /* generation → {"epoch","weight","step"} of this gateway */
+        json_t *weights; /* generation → {"epoch","weight","step"} of this gateway */
         const json_t *then; /* banks as they were last; NULL after a restart of their counters */
         json_t *now; /* banks as they are, for the next look */
         json_t *increments; /* epoch → increment */
@@ -165,15 +166,32 @@ static void count_invalid(const struct fold *f, const char *variant, const json_
                 (void)json_object_set_new(of, variant, json_integer(int_of(of, variant) + n));
 }
 
+const json_t *counters_epoch(json_t *weights, int64_t generation)
+{
+        const json_t *epoch = NULL;
+        int64_t newest = -1;
+        const char *key;
+        json_t *e;
+
+        json_object_foreach (weights, key, e) {
+                int64_t of = strtoll(key, NULL, 10);
+
+                if (of <= generation && of > newest) {
+                        newest = of;
+                        epoch = e;
+                }
+        }
+        return epoch;
+}
+
 static void fold_bank(struct fold *f, const char *route, const char *key, json_t *bank)
 {
         const char *variant = text_of(bank, "variant");
-        char generation[24], name[300];
-        const json_t *epoch, *then;
+        int64_t generation = int_of(bank, "generation");
+        const json_t *epoch = counters_epoch(f->weights, generation), *then;
+        char name[300];
 
-        (void)snprintf(generation, sizeof(generation), "%" PRId64, int_of(bank, "generation"));
-        (void)snprintf(name, sizeof(name), "%s/%s/%s", route, variant, generation);
-        epoch = json_object_get(f->weights, generation);
+        (void)snprintf(name, sizeof(name), "%s/%s/%" PRId64, route, variant, generation);
         if (epoch == NULL)
                 return; /* of before the rollout */
         then = json_object_get(f->then, name);

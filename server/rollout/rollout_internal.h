@@ -93,6 +93,13 @@ struct counters_in {
         const json_t *stats; /* of the gateway */
         const json_t *routes; /* of the rollout there: {ROUTE: its split's entry} */
 };
+/*
+ * The epoch that a gateway's counters of this generation belong to, of r->seen.weights of that
+ * gateway; NULL: of before the rollout. Not only equal ones: when several splits change between two
+ * tables, and when the gateway has begun anew with the table that it had, its counters carry a
+ * later generation than the one that set the weights.
+ */
+const json_t *counters_epoch(json_t *weights, int64_t generation);
 /* Adds what was counted since r->seen, which becomes now: {EPOCH: increment of
  * rollout/analysis.h}. An epoch is a number of the rollout for each time that weights changed. */
 int counters_fold(struct mlc_ctx *ctx, struct rollout *r, const struct counters_in *in,

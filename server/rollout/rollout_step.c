@@ -274,14 +274,12 @@ static int fold_mirrored(struct mlc_ctx *ctx, struct rollout *r, const struct lo
 {
         const json_t *weights = json_object_get(r->seen, "weights"), *epoch;
         json_t *m, *increment;
-        char generation[24];
         size_t i;
         int e = 0;
 
         json_array_foreach (l->mirrored, i, m) {
-                (void)snprintf(generation, sizeof(generation), "%" PRId64, int_of(m, "generation"));
-                epoch = json_object_get(json_object_get(weights, text_of(m, "control")),
-                                        generation);
+                epoch = counters_epoch(json_object_get(weights, text_of(m, "control")),
+                                       int_of(m, "generation"));
                 increment = json_object_get(m, "increment");
                 if (epoch == NULL)
                         continue; /* of before the rollout */

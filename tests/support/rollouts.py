@@ -150,8 +150,11 @@ class Case:
         return self.model.http.ok("GET", f"/api/v1/rollouts/{rollout}")
 
     def wait(self, promotion, *states, seconds=60):
-        return wait_until(lambda: (lambda p: p if p["state"] in states else None)(
-            self.promotion(promotion)), seconds, f"{promotion} becomes {states}")
+        try:
+            return wait_until(lambda: (lambda p: p if p["state"] in states else None)(
+                self.promotion(promotion)), seconds, f"{promotion} becomes {states}")
+        except TimeoutError as error:  # why not: what the rollout says
+            raise TimeoutError(f"{error}: {json.dumps(self.rollout(promotion))}") from None
 
     def wait_rollout(self, promotion, test, seconds=60, what="the rollout gets there"):
         return wait_until(lambda: (lambda r: r if test(r) else None)(self.rollout(promotion)),
