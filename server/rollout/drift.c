@@ -82,6 +82,12 @@ static const char *odd_listing(const struct drift_seen *seen, const struct mlc_s
         return other ? "the server lists another version under the name" : NULL;
 }
 
+static bool is_other(const struct drift_expected *e, const struct mat_found *folder)
+{
+        return e->unknown ? !mlc_streq(folder->digest, e->model.digest)
+                          : !mlc_digest_equal(&folder->tree, &e->tree);
+}
+
 static void judge_expected(json_t *to, const struct drift_in *in, const struct drift_seen *seen,
                            size_t i)
 {
@@ -99,7 +105,7 @@ static void judge_expected(json_t *to, const struct drift_in *in, const struct d
         if (folder != NULL && folder->what[0] != '\0') {
                 f.state = "changed";
                 f.reason = folder->what;
-        } else if (folder != NULL && !mlc_digest_equal(&folder->tree, &e->tree)) {
+        } else if (folder != NULL && is_other(e, folder)) {
                 f.state = "changed";
                 f.reason = "its files are not those that were approved";
         } else if (odd != NULL) {

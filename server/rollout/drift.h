@@ -13,6 +13,7 @@
 struct drift_expected {
         struct mlc_serving_model model; /* name, model, version, digest */
         struct mlc_digest tree; /* from mat_make or mat_expected */
+        bool unknown; /* no tree yet: its folder is only just being made, or there is none */
         bool optional; /* on its way in or out: may be there or not */
 };
 

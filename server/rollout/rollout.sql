@@ -86,9 +86,13 @@ where (state = 'wanted' or (state = 'draining' and unload_at <= now()))
 order by since limit $1::bigint
 
 -- name: served_done
-update served set state = $5, since = now(), retry_at = null, tries = 0, problem = null, tree = coalesce($7, tree),
-       address = coalesce($8, address)
+update served set state = $5, since = now(), retry_at = null, tries = 0, problem = null,
+       address = coalesce($7, address)
 where environment = $1 and target = $2 and instance = $3 and name = $4 and state = $6
+
+-- name: served_tree
+-- What was put into the repository, before it is loaded: that may fail, and the folder stays.
+update served set tree = $5 where environment = $1 and target = $2 and instance = $3 and name = $4
 
 -- name: served_failed
 update served set tries = tries + $7::int, problem = $5, retry_at = now() + make_interval(secs => $6::bigint / 1000.0)

@@ -39,8 +39,7 @@ static void add_name(struct instance *in, const struct mlc_serving_model *m, con
         }
         e = &in->expected[in->n_expected++];
         *e = (struct drift_expected){.model = *m, .optional = !mlc_streq(state, "ready")};
-        if (!mlc_hex_decode(tree, e->tree.b, sizeof(e->tree.b)))
-                e->optional = true;
+        e->unknown = !mlc_hex_decode(tree, e->tree.b, sizeof(e->tree.b));
 }
 
 static int read_names(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,

@@ -124,7 +124,6 @@ struct job {
         const char *environment, *target, *instance, *name, *model, *digest, *driver, *state;
         int64_t version, tries;
         json_t *settings; /* owned: {"serving","instance"} */
-        char tree[65]; /* of what was put into the repository, "" without */
         char peer[MLC_PEER_MAX]; /* the address that was ready */
 };
 
@@ -238,7 +237,22 @@ static struct mlc_serving_model model_of(struct mlc_ctx *ctx, const struct job *
                 .dir = repository != NULL ? ctx_printf(ctx, "%s/%s", repository, j->name) : NULL};
 }
 
-static int materialise(struct mlc_ctx *ctx, struct job *j, const struct mlc_serving_ops *ops,
+struct made {
+        const struct job *j;
+        char tree[65];
+};
+
+/* Whatever becomes of the load: drift knows what the folder must hold. */
+static int write_tree(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
+{
+        const struct made *m = userdata;
+
+        (void)ctx;
+        return db_run(tx, SQL_SERVED_TREE, NULL, DB_TEXT(m->j->environment), DB_TEXT(m->j->target),
+                      DB_TEXT(m->j->instance), DB_TEXT(m->j->name), DB_TEXT(m->tree));
+}
+
+static int materialise(struct mlc_ctx *ctx, const struct job *j, const struct mlc_serving_ops *ops,
                        const struct mlc_serving_model *m)
 {
         const struct mat_source source = {.open = open_blob, .included = included, .userdata = ctx};
@@ -247,6 +261,7 @@ static int materialise(struct mlc_ctx *ctx, struct job *j, const struct mlc_serv
                             .settings = json_object_get(j->settings, "serving"),
                             .model = m,
                             .source = &source};
+        struct made made = {.j = j};
         struct mlc_digest tree;
         const char *manifest;
         int r = store_read_bytes(ctx, j->digest, MANIFEST_MAX, &manifest, &in.manifest_len);
@@ -255,9 +270,10 @@ static int materialise(struct mlc_ctx *ctx, struct job *j, const struct mlc_serv
                 return r;
         in.manifest = manifest;
         r = mat_make(&in, &tree, &ctx->err);
-        if (r == 0)
-                mlc_hex_encode(tree.b, sizeof(tree.b), j->tree);
-        return r;
+        if (r < 0)
+                return r;
+        mlc_hex_encode(tree.b, sizeof(tree.b), made.tree);
+        return db_tx_retry(ctx, write_tree, &made);
 }
 
 static int64_t load_ms(const struct job *j)
@@ -339,8 +355,7 @@ static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, co
                 r = db_run(&tx, SQL_SERVED_DONE, NULL, DB_TEXT(j->environment), DB_TEXT(j->target),
                            DB_TEXT(j->instance), DB_TEXT(j->name),
                            DB_TEXT(mlc_streq(j->state, "wanted") ? "ready" : "gone"),
-                           DB_TEXT(j->state), DB_TEXT(j->tree[0] != '\0' ? j->tree : NULL),
-                           DB_TEXT(j->peer[0] != '\0' ? j->peer : NULL));
+                           DB_TEXT(j->state), DB_TEXT(j->peer[0] != '\0' ? j->peer : NULL));
         if (r == 0 && result < 0)
                 r = db_run(&tx, SQL_SERVED_FAILED, NULL, DB_TEXT(j->environment),
                            DB_TEXT(j->target), DB_TEXT(j->instance), DB_TEXT(j->name),

@@ -109,6 +109,9 @@ def test_load_that_fails_half_way(stage):
     assert load.failed == [] and set(load.versions) == {str(first)}
     rollout = one.rollout(promotion)
     assert rollout["state"] == "failed" and "8 GiB" in rollout["outcome"], rollout
+    # what is left of it until it is drained is what was approved
+    drift = one.model.http.ok("GET", f"/api/v1/environments/{one.env}/drift")
+    assert {f["state"] for f in drift["instances"]} == {"ok"}, drift
     assert "running" not in [e["state"]["state"] for e in story(stage.server, rollout["id"])]
 
 
@@ -297,6 +300,34 @@ def test_control_socket_absent_full_and_hung(stage):
     assert load.failed == [] and set(load.versions) == {str(first), str(second)}
     leaves = story(stage.server, one.rollout(promotion)["id"])
     assert [e["state"]["hold"] for e in leaves if "cannot be asked" in (e["state"]["hold"] or "")]
+
+
+def test_splits_of_two_rollouts_in_one_table(stage):
+    """Both change while the gateway cannot be reached, so both come into force at once; and it
+    begins anew with a table that is younger than the split. Each is counted all the same."""
+    many = [stage.case({**FAST, "steps": [{"weight": "50%", "requests": 100, "for": "3s"},
+                                          {"weight": "100%"}]}) for _ in range(2)]
+    versions = [(one.version(), one.version(2)) for one in many]
+    for one, (first, _) in zip(many, versions):
+        one.to_live(first)
+    path = stage.server.directory / "gateway/control.sock"
+    away = path.with_name("away")
+    path.rename(away)
+    try:
+        promotions = [one.promote(second) for one, (_, second) in zip(many, versions)]
+        for one, promotion in zip(many, promotions):
+            assert not one.wait_rollout(promotion, lambda r: r["state"] == "running")["in_force"]
+    finally:
+        away.rename(path)
+    generations = [running(one, promotion)["splits"][0]["generation"]
+                   for one, promotion in zip(many, promotions)]
+    assert len(set(generations)) == 2
+    os.kill(gateway_processes(stage.server)[0], signal.SIGKILL)
+    wait_until(path.exists, 20, "nginx is back")
+    for one, promotion in zip(many, promotions):
+        with one.load(threads=2):
+            one.wait(promotion, "live")
+        story(stage.server, one.rollout(promotion)["id"])
 
 
 def test_deleted_from_disk(stage):

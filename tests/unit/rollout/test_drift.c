@@ -179,6 +179,24 @@ static void test_on_its_way(void **state)
         s.expected[0].optional = true;
         s.found[0].tree = other_tree;
         expect(&s, "fraud--scorer--3 changed");
+        s.expected[0].unknown = true; /* its folder has only just been made */
+        expect(&s, "fraud--scorer--3 changed");
+        (void)snprintf(s.found[0].digest, sizeof(s.found[0].digest), "%s", DIGEST);
+        expect(&s, "fraud--scorer--3 ok");
+}
+
+static void test_without_repository(void **state)
+{
+        struct scene s;
+
+        (void)state;
+        set_scene(&s);
+        s.in.place = NULL;
+        s.expected[0].unknown = true;
+        s.seen.n_found = 0;
+        expect(&s, "fraud--scorer--3 ok");
+        s.ready[0].outcome = MLC_SERVING_NOT_FOUND;
+        expect(&s, "fraud--scorer--3 missing");
 }
 
 static void test_what_nobody_approved(void **state)
@@ -233,6 +251,7 @@ int main(void)
                 cmocka_unit_test(test_names_of_others),
                 cmocka_unit_test(test_one_version),
                 cmocka_unit_test(test_on_its_way),
+                cmocka_unit_test(test_without_repository),
                 cmocka_unit_test(test_what_nobody_approved),
                 cmocka_unit_test(test_no_data_is_not_good_data),
         };
