@@ -243,7 +243,8 @@ static int run_watch(struct cli *cli)
 
 /* pause, resume, abort, retry, advance */
 
-static int act(struct cli *cli, const char *what)
+/* `more`: members of the body beside the reason, or NULL. */
+static int act_with(struct cli *cli, const char *what, json_t *more)
 {
         const char *reason = cli_opt(cli, "reason");
         _cleanup_(json_decref_p) json_t *body = NULL, *j = NULL;
@@ -257,12 +258,18 @@ static int act(struct cli *cli, const char *what)
         body = json_pack("{s:s}", "reason", reason);
         if (body == NULL)
                 return mlc_fail(&cli->err, MLC_E_USAGE, "the reason is not valid UTF-8");
+        (void)json_object_update(body, more);
         r = cli_connect(cli);
         if (r == 0)
                 r = mlc_client_json(cli->client, "POST", mlc_str_cstr(&path), body, &j, &cli->err);
         if (r == 0)
                 out_result(cli, j, rollout_print);
         return r;
+}
+
+static int act(struct cli *cli, const char *what)
+{
+        return act_with(cli, what, NULL);
 }
 
 static int run_pause(struct cli *cli)
@@ -277,7 +284,16 @@ static int run_resume(struct cli *cli)
 
 static int run_abort(struct cli *cli)
 {
-        return act(cli, "/abort");
+        const char *over = cli_opt(cli, "over");
+        _cleanup_(json_decref_p) json_t *more = json_object();
+        int64_t ms;
+
+        if (over != NULL && !mlc_duration_parse(over, &ms))
+                return mlc_fail(&cli->err, MLC_E_USAGE,
+                                "--over takes a time such as 30s, 10m or 2h, not '%s'", over);
+        if (over != NULL)
+                (void)json_object_set_new(more, "over_ms", json_integer(ms));
+        return act_with(cli, "/abort", more);
 }
 
 static int run_retry(struct cli *cli)
@@ -441,6 +457,12 @@ static const struct cli_option REASON_OPTIONS[] = {
         {0},
 };
 
+static const struct cli_option ABORT_OPTIONS[] = {
+        {"reason", "TEXT", "why; it is logged", false},
+        {"over", "TIME", "little by little over 30s, 10m or 2h; default at once", false},
+        {0},
+};
+
 static const struct cli_option EXPLAIN_OPTIONS[] = {
         {"key", "KEY", "say which variant the user with this key gets", false},
         {0},
@@ -464,7 +486,7 @@ const struct cli_command CMD_ROLLOUT[] = {
          REASON_OPTIONS, run_pause},
         {"rollout resume", "ID", 1, 1, "let a paused one go on", NULL, REASON_OPTIONS, run_resume},
         {"rollout abort", "ID", 1, 1, "take it back, the new version to 0 first", NULL,
-         REASON_OPTIONS, run_abort},
+         ABORT_OPTIONS, run_abort},
         {"rollout retry", "ID", 1, 1, "try again at once what could not be loaded", NULL,
          REASON_OPTIONS, run_retry},
         {"rollout advance", "ID", 1, 1, "let a step that waits for a person go on", NULL,

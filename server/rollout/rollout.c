@@ -169,9 +169,15 @@ int rollout_begin(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in
 
 int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const char *why)
 {
+        return rollout_go_back_for(ctx, tx, r, why, NULL);
+}
+
+int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const char *why,
+                        const char *reason)
+{
         _cleanup_(json_decref_p) json_t *detail =
-                json_pack("{s:{s:i, s:i}, s:s}", "weights", "before", rollout_weight(r, r->step),
-                          "after", 0, "why", why);
+                json_pack("{s:{s:i, s:i}, s:s, s:s*}", "weights", "before",
+                          rollout_weight(r, r->step), "after", 0, "why", why, "reason", reason);
         int e;
 
         if (mlc_streq(r->state, "aborting"))

@@ -3,9 +3,11 @@
 #include "gen/rollout.sql.h"
 #include "rollout/rollout_internal.h"
 
+#define ABORTED "an operator took it back"
+
 struct acting {
-        const char *id, *reason;
-        enum rollout_act act;
+        const char *id;
+        const struct rollout_do *what;
 };
 
 static int allowed(struct mlc_ctx *ctx, const struct rollout *r)
@@ -31,6 +33,8 @@ static int pause_it(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bo
 {
         if (ends(r))
                 return refuse(ctx, r, "it cannot be paused any more");
+        if (ramp_going(r))
+                return refuse(ctx, r, "it is being taken back");
         return rollout_set(
                 ctx, tx, r,
                 &(struct rollout_change){.action = pause ? "rollout.pause" : "rollout.resume",
@@ -40,14 +44,21 @@ static int pause_it(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bo
                                          .detail = detail});
 }
 
-static int abort_it(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r)
+static int abort_it(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int64_t over_ms,
+                    const json_t *detail)
 {
         if (mlc_streq(r->state, "completed"))
                 return refuse(ctx, r, "roll back instead");
         if (mlc_streq(r->state, "aborting") || mlc_streq(r->state, "rolled_back") ||
             mlc_streq(r->state, "failed"))
                 return 0;
-        return rollout_go_back(ctx, tx, r, "an operator took it back");
+        if (over_ms > 0 && ramp_going(r))
+                return refuse(ctx, r, "it is being taken back; abort it without a time to hurry");
+        if (over_ms > 0 && mlc_streq(r->state, "running") && r->from_version != 0 &&
+            !rollout_is_back(r) && rollout_weight(r, r->step) > 0)
+                return ramp_begin(ctx, tx, r, over_ms, detail);
+        return rollout_go_back_for(ctx, tx, r, ABORTED,
+                                   json_string_value(json_object_get(detail, "reason")));
 }
 
 static int retry(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r)
@@ -97,16 +108,16 @@ static int act(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         if (e == 0)
                 e = allowed(ctx, &r);
         if (e == 0)
-                e = audit_commit_pii(ctx, tx, ctx->principal->user, a->reason, reason);
+                e = audit_commit_pii(ctx, tx, ctx->principal->user, a->what->reason, reason);
         if (e < 0)
                 return e;
         detail = json_pack("{s:s}", "reason", reason);
-        switch (a->act) {
+        switch (a->what->act) {
         case ROLLOUT_PAUSE:
         case ROLLOUT_RESUME:
-                return pause_it(ctx, tx, &r, a->act == ROLLOUT_PAUSE, detail);
+                return pause_it(ctx, tx, &r, a->what->act == ROLLOUT_PAUSE, detail);
         case ROLLOUT_ABORT:
-                return abort_it(ctx, tx, &r);
+                return abort_it(ctx, tx, &r, a->what->over_ms, detail);
         case ROLLOUT_RETRY:
                 return retry(ctx, tx, &r);
         case ROLLOUT_ADVANCE:
@@ -115,9 +126,9 @@ static int act(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         return 0;
 }
 
-int rollout_do(struct mlc_ctx *ctx, const char *id, enum rollout_act what, const char *reason)
+int rollout_do(struct mlc_ctx *ctx, const char *id, const struct rollout_do *what)
 {
-        int e = db_tx_retry(ctx, act, &(struct acting){id, reason, what});
+        int e = db_tx_retry(ctx, act, &(struct acting){id, what});
 
         if (e == 0)
                 rollout_wake(ctx);

@@ -125,7 +125,7 @@ static int act(struct mlc_ctx *ctx, const char *id, enum rollout_act what, const
                struct http_reply *reply)
 {
         json_t *shown;
-        int r = rollout_do(ctx, id, what, reason);
+        int r = rollout_do(ctx, id, &(struct rollout_do){what, reason, 0});
 
         if (r == 0)
                 r = show(ctx, id, &shown);
@@ -149,7 +149,16 @@ int api_rollout_resume(struct mlc_ctx *ctx, const struct api_rollout_resume_req 
 int api_rollout_abort(struct mlc_ctx *ctx, const struct api_rollout_abort_req *req,
                       struct http_reply *reply)
 {
-        return act(ctx, req->path.rollout, ROLLOUT_ABORT, req->body.reason, reply);
+        json_t *shown;
+        int r = rollout_do(ctx, req->path.rollout,
+                           &(struct rollout_do){ROLLOUT_ABORT, req->body.reason,
+                                                req->body.has_over_ms ? req->body.over_ms : 0});
+
+        if (r == 0)
+                r = show(ctx, req->path.rollout, &shown);
+        if (r == 0)
+                http_reply_json(reply, 200, shown);
+        return r;
 }
 
 int api_rollout_retry(struct mlc_ctx *ctx, const struct api_rollout_retry_req *req,

@@ -240,9 +240,13 @@ int rollout_explained(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
 /* --- what people do (rollout_act.c) --- */
 
 enum rollout_act { ROLLOUT_PAUSE, ROLLOUT_RESUME, ROLLOUT_ABORT, ROLLOUT_RETRY, ROLLOUT_ADVANCE };
+struct rollout_do {
+        enum rollout_act act;
+        const char *reason;
+        int64_t over_ms; /* of an abort: little by little over so long; 0: at once */
+};
 /* By operators of the model's namespace; what is so already changes nothing. */
-int rollout_do(struct mlc_ctx *ctx, const char *id, enum rollout_act act,
-               const char *reason) MLC_CHECK;
+int rollout_do(struct mlc_ctx *ctx, const char *id, const struct rollout_do *what) MLC_CHECK;
 int rollout_line_set(struct mlc_ctx *ctx, const char *environment, bool stopped,
                      const char *reason) MLC_CHECK;
 
@@ -278,9 +282,25 @@ int request_decide(struct mlc_ctx *ctx, const char *id, const struct approval_in
 /* Decisions about a step (-1: the present one), in the REST form. */
 int request_decisions(struct mlc_ctx *ctx, const char *id, int64_t step, json_t **ret) MLC_CHECK;
 
+/* --- down little by little (rollout_ramp.c) --- */
+
+/* A running rollout gives its share back in equal parts over `over_ms`, then it aborts. `detail`:
+ * of the leaf. */
+int ramp_begin(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int64_t over_ms,
+               const json_t *detail) MLC_CHECK;
+bool ramp_going(const struct rollout *r);
+/* What is left of a weight on the way down; all of it otherwise. */
+int ramp_weight(const struct rollout *r, int weight);
+/* The next part, when its time has come. *ret_changed is set when weights change. */
+int ramp_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+              bool *ret_changed) MLC_CHECK;
+
 /* --- deciding (rollout_step.c) --- */
 
 int rollout_tick(struct mlc_ctx *ctx) MLC_CHECK;
-/* To aborting: the candidate to 0 first. */
+/* To aborting: the candidate to 0 first. `why` is shown; a person's reason (its commitment, may be
+ * NULL) stands in the leaf. */
+int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const char *why,
+                        const char *reason) MLC_CHECK;
 int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                     const char *why) MLC_CHECK;

@@ -15,7 +15,8 @@ int rollout_weight(const struct rollout *r, int step)
                 return 0;
         if (!mlc_streq(r->state, "running"))
                 return ROLLOUT_WHOLE;
-        return (int)json_integer_value(json_object_get(rollout_step(r, step), "weight"));
+        return ramp_weight(
+                r, (int)json_integer_value(json_object_get(rollout_step(r, step), "weight")));
 }
 
 bool rollout_is_back(const struct rollout *r)

@@ -584,7 +584,8 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
         if (e < 0)
                 return e;
         if (!verified)
-                return hold(ctx, tx, r, "a gateway does not hold the table yet");
+                return ramp_going(r) ? 0
+                                     : hold(ctx, tx, r, "a gateway does not hold the table yet");
         if (r->step_since_ms == 0) {
                 e = db_run(tx, SQL_ROLLOUT_STEP_IN_FORCE, NULL, DB_TEXT(r->id));
                 r->step_since_ms = r->now_ms;
@@ -612,7 +613,9 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
         }
         if (e == 0 && q.expired)
                 return expire(ctx, tx, r, l->changed);
-        return e < 0 ? e : follow(ctx, tx, r, decision, l->changed);
+        if (e == 0)
+                e = follow(ctx, tx, r, decision, l->changed);
+        return e < 0 ? e : ramp_step(ctx, tx, r, l->changed);
 }
 
 /* --- the ends --- */

@@ -200,6 +200,46 @@ def test_people_pause_resume_and_abort(site, people):
     one.act(people["olga"], rollout, "resume", 409)
 
 
+def test_down_little_by_little(site, people):
+    """Weights go down in parts, users stay put meanwhile; harm or an abort end it at once."""
+    one = site({**FAST, "steps": [{"weight": "50%", "requests": 100000, "for": "10m"},
+                                  {"weight": "100%"}]})
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    olga = people["olga"]
+    with one.load() as load:
+        promotion = one.promote(second)
+        one.wait_rollout(promotion, lambda r: r["weight"] == 5000 and r["in_force"])
+        rollout = one.rollout(promotion)["id"]
+        reply = olga.http.post(f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "slowly", "over_ms": 5000})
+        assert reply.status_code == 200 and reply.json()["weight"] == 4500, reply.text
+        one.act(olga, rollout, "resume", 409)
+        one.act(olga, rollout, "pause", 409)
+        again = olga.http.post(f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "again", "over_ms": 5000})
+        assert again.status_code == 409 and "without a time" in again.text
+        seen = set()
+        one.wait_rollout(promotion, lambda r: seen.add(r["weight"]) or r["state"] == "rolled_back")
+    assert load.failed == [] and 0 in seen and len(seen) >= 4 and max(seen) <= 4500
+    ramp = [leaf["detail"]["weights"] for leaf in judged.log(one.site.server)
+            if leaf["id"] == rollout and leaf["action"] == "rollout.ramp"]
+    assert ramp[0] == {"before": 5000, "after": 4500}
+    assert all(a["after"] == b["before"] > b["after"] for a, b in zip(ramp, ramp[1:]))
+    (last,) = [leaf["detail"]["weights"] for leaf in judged.log(one.site.server)
+               if leaf["id"] == rollout and leaf["action"] == "rollout.abort"]
+    assert last == {"before": ramp[-1]["after"], "after": 0}
+
+    with one.load():
+        promotion = one.promote(one.version(3))
+        one.wait_rollout(promotion, lambda r: r["weight"] == 5000 and r["in_force"])
+        rollout = one.rollout(promotion)["id"]
+        olga.http.ok("POST", f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "slowly", "over_ms": 600000})
+        one.act(olga, rollout, "abort")
+        one.wait(promotion, "rolled_back")
+
+
 def test_the_line_is_stopped(site, people):
     one = site()
     first, second = one.version(), one.version(2)

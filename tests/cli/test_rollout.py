@@ -201,5 +201,8 @@ def test_requests_that_are_checked(case, people):
     shown = people["pat"].run("rollout", "show", rollout).stdout
     assert f"requests to {case.route} are checked against 1 declared input (reject)" in shown
     assert "did not fit" in shown
-    people["olga"].run("rollout", "abort", rollout, "--reason", "enough")
+    wrong = people["olga"].run("rollout", "abort", rollout, "--reason", "x", "--over", "soon",
+                               status=2).stderr
+    assert "--over takes a time" in wrong
+    people["olga"].run("rollout", "abort", rollout, "--reason", "enough", "--over", "1s")
     case.wait(promotion, "rolled_back")
