@@ -147,6 +147,11 @@ select control, driver, generation, applied, (select count(*) from split s where
                where s.control = g.control and r.ended is null)
 from gateway g order by control
 
+-- name: gateway_watched
+-- The routes of rollouts that go on.
+select s.control, s.route from split s join rollout r on r.model = s.model and r.environment = s.environment
+where r.ended is null order by s.control, s.route
+
 -- name: gateway_table
 select g.generation, s.entry from gateway g left join split s on s.control = g.control where g.control = $1
 order by s.route

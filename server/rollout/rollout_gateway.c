@@ -226,6 +226,7 @@ int rollout_gateways(struct mlc_ctx *ctx)
 
 struct question {
         char *control, *driver;
+        json_t *routes;
 };
 
 static void question_free(void *userdata)
@@ -234,6 +235,7 @@ static void question_free(void *userdata)
 
         free(q->control);
         free(q->driver);
+        json_decref(q->routes);
         free(q);
 }
 
@@ -244,12 +246,13 @@ static void ask_job(struct app *app, void *userdata)
         json_t *stats = NULL;
 
         mlc_ctx_init(&ctx, app, ROLLOUT_TASK, ROLLOUT_JOB_ARENA, 10000);
-        if (gateway_stats(&ctx, q->control, q->driver, &stats) < 0)
+        if (gateway_stats(&ctx, &(struct gateway_ask){q->control, q->driver, q->routes}, &stats) <
+            0)
                 stats = json_string(ctx.err.msg);
         rollout_jobs_answer(app, q->control, stats);
 }
 
-static void ask(struct mlc_ctx *ctx, const struct gateway *g)
+static void ask(struct mlc_ctx *ctx, const struct gateway *g, const struct db_rows *watched)
 {
         const char *key = ctx_printf(ctx, "ask %s", g->control);
         struct question *q = calloc(1, sizeof(*q));
@@ -258,7 +261,11 @@ static void ask(struct mlc_ctx *ctx, const struct gateway *g)
                 abort();
         q->control = strdup(g->control);
         q->driver = strdup(g->driver);
-        if (key == NULL || q->control == NULL || q->driver == NULL ||
+        q->routes = json_array();
+        for (int i = 0; i < watched->n; i++)
+                if (mlc_streq(db_text(watched, i, 0), g->control))
+                        (void)json_array_append_new(q->routes, json_string(db_text(watched, i, 1)));
+        if (key == NULL || q->control == NULL || q->driver == NULL || q->routes == NULL ||
             !rollout_jobs_start(ctx->app, &(struct rollout_job){.key = key,
                                                                 .run = ask_job,
                                                                 .free = question_free,
@@ -266,24 +273,35 @@ static void ask(struct mlc_ctx *ctx, const struct gateway *g)
                 question_free(q);
 }
 
+static int read_watched(struct mlc_ctx *ctx, struct db_rows *ret)
+{
+        _cleanup_(db_tx_done) struct db_tx tx = {0};
+        int r = db_tx_begin_read(ctx, &tx);
+
+        return r < 0 ? r : db_run0(&tx, SQL_GATEWAY_WATCHED, ret);
+}
+
 int gateways_ask(struct mlc_ctx *ctx)
 {
+        _cleanup_(db_rows_done) struct db_rows watched = {0};
         struct gateway *gateways;
         size_t n;
         int r = list(ctx, &gateways, &n);
 
+        if (r == 0)
+                r = read_watched(ctx, &watched);
         for (size_t i = 0; r == 0 && i < n; i++)
                 if (gateways[i].leased)
-                        ask(ctx, &gateways[i]);
+                        ask(ctx, &gateways[i], &watched);
         return r;
 }
 
-int gateway_stats(struct mlc_ctx *ctx, const char *control, const char *driver, json_t **ret)
+int gateway_stats(struct mlc_ctx *ctx, const struct gateway_ask *q, json_t **ret)
 {
-        const struct traffic_ops *ops = traffic_find(driver);
+        const struct traffic_ops *ops = traffic_find(q->driver);
 
         if (ops == NULL)
                 return ctx_fail(ctx, MLC_E_NOT_SUPPORTED, "there is no traffic driver '%s'",
-                                driver);
-        return ops->stats(control, ret, &ctx->err);
+                                q->driver);
+        return ops->stats(q->control, q->routes, ret, &ctx->err);
 }

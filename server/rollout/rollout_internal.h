@@ -221,9 +221,13 @@ int rollout_gateways(struct mlc_ctx *ctx) MLC_CHECK;
 /* Asks those with rollouts for their counters; rollout_jobs_answered(CONTROL) has each, or text
  * that says why not. */
 int gateways_ask(struct mlc_ctx *ctx) MLC_CHECK;
+struct gateway_ask {
+        const char *control, *driver;
+        const json_t *routes; /* names of those that matter; NULL: all */
+};
+
 /* Counters of one gateway (server/gateway/README.md), the caller's. */
-int gateway_stats(struct mlc_ctx *ctx, const char *control, const char *driver,
-                  json_t **ret) MLC_CHECK;
+int gateway_stats(struct mlc_ctx *ctx, const struct gateway_ask *q, json_t **ret) MLC_CHECK;
 
 /* --- showing (rollout_show.c); the caller's --- */
 

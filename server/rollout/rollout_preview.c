@@ -141,9 +141,9 @@ static int64_t requests_of(const json_t *stats, const char *name)
 
 static int64_t look(struct mlc_ctx *ctx, const struct counted *c)
 {
-        _cleanup_(json_decref_p) json_t *stats = NULL;
+        _cleanup_(json_decref_p) json_t *stats = NULL, *routes = json_pack("[s]", c->route);
 
-        if (gateway_stats(ctx, c->control, c->driver, &stats) < 0) {
+        if (gateway_stats(ctx, &(struct gateway_ask){c->control, c->driver, routes}, &stats) < 0) {
                 mlc_err_clear(&ctx->err);
                 return -1;
         }

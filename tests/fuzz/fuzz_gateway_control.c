@@ -85,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(r == 0);
         control.shm = shm;
         call(&control, "POST", "/v1/lease", text, size);
+        call(&control, "POST", "/v1/stats", text, size);
         call(&control, "PUT", "/v1/table", text, first);
         if (first < size) {
                 bool agrees = update_agrees(text + first + 2, size - first - 2, gw_shm_table(shm));

@@ -35,7 +35,7 @@ static int run(const struct traffic_ops *ops, const char *control, const char *w
                 return r;
         }
         if (strcmp(what, "stats") == 0) {
-                r = ops->stats(control, &stats, err);
+                r = ops->stats(control, NULL, &stats, err);
                 if (r == 0)
                         (void)json_object_set_new(out, "stats", stats);
                 return r;

@@ -216,15 +216,81 @@ static void post_lease(const struct gw_control *c, const struct gw_request *q, s
         gw_shm_unlock(c->shm);
 }
 
-static void get_stats(const struct gw_control *c, const struct gw_request *q, struct gw_reply *ret)
+/* What a caller needs to know who looks every second: GET /v1/table is long. */
+static void get_lease(const struct gw_control *c, const struct gw_request *q, struct gw_reply *ret)
+{
+        uint64_t generation, until, now = now_ms();
+
+        (void)q;
+        gw_shm_lock(c->shm);
+        generation = gw_shm_table(c->shm)->generation;
+        until = gw_shm_lease_until(c->shm);
+        gw_shm_unlock(c->shm);
+        if (generation == 0)
+                answer(ret, 404, json_pack("{ss}", "error", "no table is in force"));
+        else
+                answer(ret, 200,
+                       json_pack("{sI,sI}", "generation", (json_int_t)generation, "ms",
+                                 (json_int_t)(until > now ? until - now : 0)));
+}
+
+/* Lock held. */
+static void say_stats(const struct gw_control *c, const bool *wanted, struct gw_reply *ret)
 {
         char now[MLC_TIME_MAX];
 
-        (void)q;
         mlc_time_format(mlc_now_ms(), now);
         ret->status = 200;
+        gw_stats_json(c->shm, now, wanted, &ret->body);
+}
+
+static void get_stats(const struct gw_control *c, const struct gw_request *q, struct gw_reply *ret)
+{
+        (void)q;
         gw_shm_lock(c->shm);
-        gw_stats_json(c->shm, now, &ret->body);
+        say_stats(c, NULL, ret);
+        gw_shm_unlock(c->shm);
+}
+
+static int read_names(const struct gw_request *q, json_t **ret_root, json_t **ret_names,
+                      struct mlc_err *err)
+{
+        static const char *const known[] = {"routes", NULL};
+        int r = mlc_json_parse(q->body, q->len, ret_root, err);
+
+        if (r == 0 && !json_is_object(*ret_root))
+                r = mlc_fail(err, MLC_E_INVALID, "an object is needed");
+        if (r == 0)
+                r = mlc_json_only(*ret_root, "", known, err);
+        if (r == 0)
+                r = mlc_json_get_arr(*ret_root, "", "routes", ret_names, err);
+        return r;
+}
+
+/* Those of some routes; names that no route has say nothing. */
+static void post_stats(const struct gw_control *c, const struct gw_request *q, struct gw_reply *ret)
+{
+        _cleanup_(json_decref_p) json_t *root = NULL;
+        bool wanted[GW_ROUTES_MAX] = {false};
+        struct mlc_err err = {0};
+        const struct gw_table *t;
+        json_t *names, *one;
+        size_t i;
+
+        if (read_names(q, &root, &names, &err) < 0) {
+                refuse(ret, 422, &err);
+                return;
+        }
+        gw_shm_lock(c->shm);
+        t = gw_shm_table(c->shm);
+        json_array_foreach (names, i, one) {
+                const struct gw_route *route =
+                        gw_table_route(t, json_string_value(one), json_string_length(one));
+
+                if (route != NULL)
+                        wanted[route - t->routes] = true;
+        }
+        say_stats(c, wanted, ret);
         gw_shm_unlock(c->shm);
 }
 
@@ -246,10 +312,9 @@ void gw_control_handle(const struct gw_control *control, const struct gw_request
                 const char *method, *path;
                 void (*run)(const struct gw_control *c, const struct gw_request *q,
                             struct gw_reply *ret);
-        } calls[] = {{"PUT", "/v1/table", put_table},
-                     {"GET", "/v1/table", get_table},
-                     {"POST", "/v1/lease", post_lease},
-                     {"GET", "/v1/stats", get_stats},
+        } calls[] = {{"PUT", "/v1/table", put_table},   {"GET", "/v1/table", get_table},
+                     {"POST", "/v1/lease", post_lease}, {"GET", "/v1/lease", get_lease},
+                     {"GET", "/v1/stats", get_stats},   {"POST", "/v1/stats", post_stats},
                      {"GET", "/metrics", get_metrics}};
         bool known = false;
 

@@ -57,20 +57,44 @@ static void route_json(const struct gw_shm *shm, const struct gw_route *route, s
         mlc_str_add(ret, "]}");
 }
 
-void gw_stats_json(const struct gw_shm *shm, const char *now, struct mlc_str *ret)
+static void tripped_json(const struct gw_shm *shm, const struct gw_table *t, struct mlc_str *ret)
+{
+        bool first = true;
+
+        mlc_str_add(ret, "\"tripped\":[");
+        for (size_t i = 0; i < t->n_routes; i++)
+                for (size_t v = 0; v < t->routes[i].n_variants; v++) {
+                        if (!gw_shm_tripped(shm, t, &t->routes[i], v))
+                                continue;
+                        mlc_str_addf(ret, "%s{\"route\":\"%s\",\"variant\":\"%s\"}",
+                                     first ? "" : ",", t->routes[i].name,
+                                     t->variants[t->routes[i].first_variant + v].name);
+                        first = false;
+                }
+        mlc_str_addc(ret, ']');
+}
+
+void gw_stats_json(const struct gw_shm *shm, const char *now, const bool *wanted,
+                   struct mlc_str *ret)
 {
         const struct gw_table *t = gw_shm_table(shm);
+        bool first = true;
 
         mlc_str_addf(ret,
                      "{\"now\":\"%s\",\"boot\":\"%016" PRIx64 "\",\"generation\":%" PRIu64
                      ",\"tap\":{\"sent\":%" PRIu64 ",\"dropped\":%" PRIu64 "},\"late\":%" PRIu64
-                     ",\"routes\":[",
+                     ",",
                      now, shm->boot, t->generation, load(&shm->tap_sent), load(&shm->tap_dropped),
                      load(&shm->late));
+        tripped_json(shm, t, ret);
+        mlc_str_add(ret, ",\"routes\":[");
         for (size_t i = 0; i < t->n_routes; i++) {
-                if (i > 0)
+                if (wanted != NULL && !wanted[i])
+                        continue;
+                if (!first)
                         mlc_str_addc(ret, ',');
                 route_json(shm, &t->routes[i], ret);
+                first = false;
         }
         mlc_str_add(ret, "]}\n");
 }
@@ -108,18 +132,9 @@ void gw_stats_table(const struct gw_shm *shm, uint64_t now_ms, struct mlc_str *r
                              lease_left(shm, now_ms));
                 first = false;
         }
-        mlc_str_add(ret, "},\"tripped\":[");
-        first = true;
-        for (size_t i = 0; i < t->n_routes; i++)
-                for (size_t v = 0; v < t->routes[i].n_variants; v++) {
-                        if (!gw_shm_tripped(shm, t, &t->routes[i], v))
-                                continue;
-                        mlc_str_addf(ret, "%s{\"route\":\"%s\",\"variant\":\"%s\"}",
-                                     first ? "" : ",", t->routes[i].name,
-                                     t->variants[t->routes[i].first_variant + v].name);
-                        first = false;
-                }
-        mlc_str_add(ret, "]}\n");
+        mlc_str_add(ret, "},");
+        tripped_json(shm, t, ret);
+        mlc_str_add(ret, "}\n");
 }
 
 /* --- Prometheus ------------------------------------------------------------------------------- */

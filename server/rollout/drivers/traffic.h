@@ -22,8 +22,9 @@ struct traffic_ops {
          * the driver has no leases. */
         int (*lease)(const char *control, int64_t generation, int64_t ms, struct mlc_err *err);
         /* Counters by route, variant and generation (server/gateway/README.md), and "tripped":
-         * [{"route","variant"}…] that the gateway itself has taken to 0. The caller's. */
-        int (*stats)(const char *control, json_t **ret, struct mlc_err *err);
+         * [{"route","variant"}…] that the gateway itself has taken to 0. `routes` names those that
+         * are needed, others may be there as well; NULL: all. The caller's. */
+        int (*stats)(const char *control, const json_t *routes, json_t **ret, struct mlc_err *err);
 };
 
 /* NULL: there is no such driver. */

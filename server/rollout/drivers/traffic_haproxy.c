@@ -404,7 +404,7 @@ static void add_banks(json_t *routes, const char *key, const char *value, const 
                         list, bank_of(variant, b.before, b.before_version, &b.of_before));
 }
 
-static int stats(const char *control, json_t **ret, struct mlc_err *err)
+static int stats(const char *control, const json_t *wanted, json_t **ret, struct mlc_err *err)
 {
         _cleanup_(json_decref_p) json_t *map = NULL, *counters = NULL, *routes = json_object();
         json_t *shown = NULL, *value;
@@ -413,6 +413,7 @@ static int stats(const char *control, json_t **ret, struct mlc_err *err)
         struct hap h;
         int r = hap_where(control, &h, err);
 
+        (void)wanted;
         if (r == 0)
                 r = hap_boot(&h, boot, err);
         if (r == 0)

@@ -56,8 +56,8 @@ static int ask(const char *control, const struct request *q, json_t **ret, struc
 
 static int in_force(const char *control, int64_t *ret, struct mlc_err *err)
 {
-        _cleanup_(json_decref_p) json_t *table = NULL;
-        int r = ask(control, &(struct request){"GET", "/v1/table", NULL, 0}, &table, err);
+        _cleanup_(json_decref_p) json_t *now = NULL;
+        int r = ask(control, &(struct request){"GET", "/v1/lease", NULL, 0}, &now, err);
 
         if (r == MLC_E_NOT_FOUND) {
                 mlc_err_clear(err);
@@ -66,7 +66,7 @@ static int in_force(const char *control, int64_t *ret, struct mlc_err *err)
         }
         if (r < 0)
                 return r;
-        *ret = json_integer_value(json_object_get(table, "generation"));
+        *ret = json_integer_value(json_object_get(now, "generation"));
         return 0;
 }
 
@@ -94,17 +94,24 @@ static int lease(const char *control, int64_t generation, int64_t ms, struct mlc
         return ask(control, &(struct request){"POST", "/v1/lease", body, (size_t)n}, &reply, err);
 }
 
-static int stats(const char *control, json_t **ret, struct mlc_err *err)
+static int stats_of(const char *control, const json_t *routes, json_t **ret, struct mlc_err *err)
 {
-        _cleanup_(json_decref_p) json_t *table = NULL;
-        int r = ask(control, &(struct request){"GET", "/v1/table", NULL, 0}, &table, err);
+        _cleanup_(json_decref_p) json_t *wanted = json_pack("{s:O}", "routes", routes);
+        _cleanup_(mlc_str_done) struct mlc_str text;
+        int r;
 
-        if (r == 0)
-                r = ask(control, &(struct request){"GET", "/v1/stats", NULL, 0}, ret, err);
+        mlc_str_init(&text, TABLE_MAX);
+        r = mlc_jcs(wanted, &text, err);
         if (r < 0)
                 return r;
-        (void)json_object_set(*ret, "tripped", json_object_get(table, "tripped"));
-        return 0;
+        return ask(control, &(struct request){"POST", "/v1/stats", text.data, text.len}, ret, err);
+}
+
+static int stats(const char *control, const json_t *routes, json_t **ret, struct mlc_err *err)
+{
+        return routes != NULL
+                       ? stats_of(control, routes, ret, err)
+                       : ask(control, &(struct request){"GET", "/v1/stats", NULL, 0}, ret, err);
 }
 
 const struct traffic_ops traffic_nginx = {

@@ -161,8 +161,49 @@ static void statistics(void **state)
                                "mlctl_gateway_latency_seconds_bucket{route=\"fraud\",variant="
                                "\"stable\",version=\"2\",generation=\"5\",le=\"1\"} 1\n"));
         assert_non_null(strstr(mlc_str_cstr(&f->reply.body), "le=\"0.5\"} 0\n"));
-        assert_int_equal(call(f, "POST", "/v1/stats", ""), 405);
+        assert_int_equal(call(f, "PUT", "/v1/stats", ""), 405);
         assert_int_equal(call(f, "GET", "/v1", ""), 404);
+}
+
+static size_t n_routes(struct fixture *f, const char *body)
+{
+        _cleanup_(json_decref_p) json_t *got = NULL;
+
+        assert_int_equal(call(f, "POST", "/v1/stats", body), 200);
+        got = document(f);
+        assert_true(json_is_array(json_object_get(got, "tripped")));
+        return json_array_size(json_object_get(got, "routes"));
+}
+
+static void statistics_of_some(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_(free_p) char *text = table_text(5, 10000, ",\"error_limit\":0");
+        _cleanup_(json_decref_p) json_t *got = NULL, *lease = NULL;
+        struct gw_asked asked = {"fraud", 5, key_is_text, text};
+        struct gw_outcome o = {.status = 500};
+        struct gw_choice c;
+
+        assert_int_equal(n_routes(f, "{\"routes\":[\"fraud\"]}"), 0);
+        assert_int_equal(call(f, "GET", "/v1/lease", ""), 404);
+        assert_int_equal(call(f, "PUT", "/v1/table", text), 200);
+        assert_int_equal(n_routes(f, "{\"routes\":[\"fraud\",\"fraud\"]}"), 1);
+        assert_int_equal(n_routes(f, "{\"routes\":[\"frau\",\"\",7,null]}"), 0);
+        assert_int_equal(n_routes(f, "{\"routes\":[]}"), 0);
+        assert_int_equal(call(f, "POST", "/v1/stats", "{}"), 422);
+        assert_int_equal(call(f, "POST", "/v1/stats", "[]"), 422);
+        assert_int_equal(call(f, "POST", "/v1/stats", "{\"routes\":[],\"x\":1}"), 422);
+        assert_true(gw_choose(f->control.shm, &asked, 0, &c));
+        gw_count_chosen(f->control.shm, &c);
+        gw_count_outcome(f->control.shm, &c, &o);
+        assert_int_equal(call(f, "GET", "/v1/stats", ""), 200);
+        got = document(f);
+        assert_int_equal(json_array_size(json_object_get(got, "tripped")), 1);
+        assert_int_equal(json_array_size(json_object_get(got, "routes")), 1);
+        assert_int_equal(call(f, "GET", "/v1/lease", ""), 200);
+        lease = document(f);
+        assert_int_equal(json_integer_value(json_object_get(lease, "generation")), 5);
+        assert_in_range(json_integer_value(json_object_get(lease, "ms")), 1, GW_LEASE_MS);
 }
 
 int main(void)
@@ -172,6 +213,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(lease, begin, end),
                 cmocka_unit_test_setup_teardown(files_that_are_wrong, begin, end),
                 cmocka_unit_test_setup_teardown(statistics, begin, end),
+                cmocka_unit_test_setup_teardown(statistics_of_some, begin, end),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
