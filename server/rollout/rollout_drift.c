@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/parallel.h"
 #include "codec/hex.h"
 #include "gen/rollout.sql.h"
 #include "rollout/drift.h"
@@ -21,6 +22,7 @@ static const char *text_of(const json_t *obj, const char *key)
 struct instance {
         const char *target, *url, *driver;
         json_t *settings; /* owned: {"serving","instance"} */
+        json_t *found; /* owned */
         struct drift_expected *expected;
         size_t n_expected;
         struct mlc_serving_model *retired;
@@ -97,8 +99,7 @@ static int read_instances(struct mlc_ctx *ctx, const char *environment, struct i
         return r;
 }
 
-static int ask_instance(struct mlc_ctx *ctx, const char *environment, const struct instance *i,
-                        json_t *report)
+static int ask_instance(struct mlc_ctx *ctx, const char *environment, struct instance *i)
 {
         const json_t *serving = json_object_get(i->settings, "serving");
         const char *repository = text_of(
@@ -120,7 +121,6 @@ static int ask_instance(struct mlc_ctx *ctx, const char *environment, const stru
                                     .n_expected = i->n_expected,
                                     .retired = i->retired,
                                     .n_retired = i->n_retired};
-        _cleanup_(json_decref_p) json_t *found = NULL;
         struct drift_seen seen;
         int r;
 
@@ -130,10 +130,29 @@ static int ask_instance(struct mlc_ctx *ctx, const char *environment, const stru
         r = drift_look(&in, &ctx->arena, &seen, &ctx->err);
         if (r < 0)
                 return r;
-        found = drift_compare(&in, &seen);
-        return json_array_extend(report, found) == 0
-                       ? 0
-                       : ctx_fail(ctx, MLC_E_INTERNAL, "a report cannot be written");
+        i->found = drift_compare(&in, &seen);
+        return 0;
+}
+
+struct asking {
+        const struct mlc_ctx *ctx; /* of whoever asked */
+        const char *environment;
+        struct instance *instances;
+};
+
+static int ask_one(void *userdata, size_t i, unsigned worker, struct mlc_err *err)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        const struct asking *a = userdata;
+        int r;
+
+        (void)worker;
+        mlc_ctx_init(&ctx, a->ctx->app, a->ctx->operation, ROLLOUT_JOB_ARENA, ASK_MS);
+        memcpy(ctx.trace, a->ctx->trace, sizeof(ctx.trace));
+        r = ask_instance(&ctx, a->environment, &a->instances[i]);
+        if (r < 0)
+                *err = ctx.err;
+        return r;
 }
 
 int drift_environment(struct mlc_ctx *ctx, const char *environment, json_t **ret)
@@ -142,10 +161,19 @@ int drift_environment(struct mlc_ctx *ctx, const char *environment, json_t **ret
         struct instance *instances = NULL;
         size_t n = 0;
         int r = read_instances(ctx, environment, &instances, &n);
+        struct asking a = {.ctx = ctx, .environment = environment, .instances = instances};
 
+        /* side by side: those that hang delay what is found of the others by one of their times */
+        if (r == 0)
+                r = mlc_parallel_run(&(struct mlc_parallel){.run = ask_one,
+                                                            .userdata = &a,
+                                                            .n = n,
+                                                            .threads = MLC_PARALLEL_MAX},
+                                     &ctx->err);
         for (size_t i = 0; i < n; i++) {
-                if (r == 0)
-                        r = ask_instance(ctx, environment, &instances[i], report);
+                if (r == 0 && json_array_extend(report, instances[i].found) < 0)
+                        r = ctx_fail(ctx, MLC_E_INTERNAL, "a report cannot be written");
+                json_decref(instances[i].found);
                 json_decref(instances[i].settings);
         }
         if (r < 0)

@@ -39,8 +39,8 @@ class Stage:
         return self.sites[-1]
 
     def case(self, rollout, site=None):
-        if site is None:
-            site = self.sites[0] if self.sites else self.site()
+        if site is None:  # that of the server's own gateway
+            site = next((s for s in self.sites if s.control in s.traffic), None) or self.site()
         return Case(site, Model(self.people["pat"].http, ns=NS), rollout)
 
     def close(self):

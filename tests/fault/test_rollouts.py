@@ -15,6 +15,7 @@ from fault.rolling import ENDS, FAST, LONG, only, staged, story
 from fault.story import check_ok
 from support.gateway import Control, Gateway
 from support.process import wait_until
+from support.rollouts import Serving
 from support.server import Server
 
 pytestmark = pytest.mark.timeout(600)
@@ -328,6 +329,31 @@ def test_splits_of_two_rollouts_in_one_table(stage):
         with one.load(threads=2):
             one.wait(promotion, "live")
         story(stage.server, one.rollout(promotion)["id"])
+
+
+def test_changed_while_others_hang(stage, gateway):
+    """Instances are asked side by side: what was changed on one is found in time all the same."""
+    site = stage.site(gateway)
+    for name in "cde":
+        folder = stage.roots / f"{site.env}-{name}"
+        folder.mkdir()
+        site.instances.append(Serving(folder))
+    site.apply()
+    one = stage.case({"strategy": "blue-green"}, site)
+    first = one.version()
+    one.to_live(first)
+    *hung, changed = one.instances
+    for instance in hung:
+        instance.fault(".*", hang=40, drop=True)
+    began = time.monotonic()
+    (changed.repository / one.name(first) / str(first) / "model.onnx").write_bytes(b"times 2\n")
+    drift = one.model.http.ok("GET", f"/api/v1/environments/{one.env}/drift")
+    assert time.monotonic() - began < 30, "15 s for each, and not one after another"
+    assert {(f["instance"], f["state"]) for f in drift["instances"]} == {
+        (changed.url, "changed"), *((i.url, "unreachable") for i in hung)}
+    wait_until(lambda: any('"serving.drift"' in line and one.env in line and "changed" in line
+                           for line in stage.server.output().splitlines()),
+               60 - (time.monotonic() - began), "the event within 60 s")
 
 
 def test_deleted_from_disk(stage):
