@@ -67,7 +67,8 @@ on conflict (environment, target, instance, name) do update
 set state = case when served.state = 'draining' and served.unload_at > '-infinity' then 'ready'
             when served.state in ('draining', 'gone') then 'wanted' else served.state end,
     since = case when served.state in ('draining', 'gone') then now() else served.since end,
-    unload_at = null, retry_at = null, tries = 0, problem = null, driver = excluded.driver, settings = excluded.settings
+    unload_at = null, retry_at = null, tries = 0, problem = case when served.state = 'ready' then served.problem end,
+    driver = excluded.driver, settings = excluded.settings
 
 -- name: served_of
 select target, instance, name, state, tries, problem from served

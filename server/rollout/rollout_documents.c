@@ -68,6 +68,17 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment
         return e;
 }
 
+int rollout_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int e = db_run(tx, SQL_ROLLOUT_LIVE, &rows, DB_TEXT(r->environment), DB_TEXT(r->model));
+
+        if (e < 0)
+                return e;
+        return rows.n == 0 ? split_settle(ctx, tx, r, 0)
+                           : follow(ctx, tx, r->environment, r->model, true);
+}
+
 int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment, const char *model)
 {
         int e = promotion_still(ctx, tx, model);

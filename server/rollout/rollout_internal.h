@@ -197,6 +197,10 @@ int rollout_still(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment
 int rollout_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *environment,
                    const char *model) MLC_CHECK;
 
+/* After the end of a rollout: what is live of its model is on the instances that there are now, and
+ * has all traffic of the routes. */
+int rollout_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r) MLC_CHECK;
+
 /* --- instances that lost what they had, or do not answer (rollout_watch.c) --- */
 
 #define ROLLOUT_WATCH_TASK "rollout.watch" /* of the leader */

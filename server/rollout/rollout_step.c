@@ -672,7 +672,7 @@ static int finish(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *o
                                 .action = "rollout.end", .state = state, .step = -1, .paused = 0});
         if (e == 0)
                 e = served_release(tx, &r, live ? r.from_version : r.version);
-        return e < 0 ? e : split_settle(ctx, tx, &r, live ? r.version : r.from_version);
+        return e < 0 ? e : rollout_settle(ctx, tx, &r);
 }
 
 static int end(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)

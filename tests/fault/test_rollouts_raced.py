@@ -10,6 +10,7 @@ import pytest
 from fault.rolling import LONG, only, staged
 from fault.story import check_ok
 from support.process import wait_until
+from support.rollouts import Serving
 from support.server import Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -142,3 +143,22 @@ def test_document_changes_while_a_rollout_begins(stage):
     assert split(stage, one) == ({first: 5000, second: 5000}, "cookie:user")
     one.act(stage.people["olga"], one.rollout(promotion)["id"], "abort")
     one.wait(promotion, "rolled_back")
+
+
+def test_instance_that_came_while_a_rollout_went_on(stage):
+    """At its end, what is live is on the instances that the document names by then."""
+    one = stage.case(LONG)
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    promotion = one.promote(second)
+    running(one, promotion)
+    folder = stage.roots / f"{one.env}-c"
+    folder.mkdir()
+    one.instances.append(Serving(folder))
+    one.site.apply()
+    with one.load() as load:
+        one.act(stage.people["olga"], one.rollout(promotion)["id"], "abort")
+        one.wait(promotion, "rolled_back")
+        wait_until(lambda: any("/infer" in s for s in one.instances[2].seen), 20, "it gets traffic")
+    assert load.failed == [] and one.name(first) in one.instances[2].loaded
+    only(one, first)
