@@ -24,6 +24,7 @@
 #include "gateway/gateway.h"
 #include "http/metrics.h"
 #include "http/server.h"
+#include "http/sink.h"
 #include "promotion/promotion.h"
 #include "registry/registry.h"
 #include "rollout/mirror.h"
@@ -215,10 +216,12 @@ static void write_mirror_metrics(struct app *app, struct metrics_out *out)
         static const struct {
                 const char *member, *name, *help;
         } counters[] = {
-                {"received", "mlctl_mirror_received_total", "Copies that gateways sent."},
-                {"dropped", "mlctl_mirror_dropped_total", "Copies not asked again: queue full."},
+                {"received", "mlctl_mirror_received_total", "Copies that came."},
+                {"dropped", "mlctl_mirror_dropped_total", "Copies not asked again."},
                 {"asked", "mlctl_mirror_asked_total", "Copies that a candidate was asked."},
                 {"failed", "mlctl_mirror_failed_total", "Copies that a candidate did not answer."},
+                {"unanswered", "mlctl_mirror_unanswered_total",
+                 "Copies without an answer that stable did not answer, either."},
         };
         _cleanup_(json_decref_p) json_t *totals = mirror_totals(app->mirror);
 
@@ -232,6 +235,48 @@ static void stop_mirror(struct app *app)
 {
         mirror_free(app->mirror);
         app->mirror = NULL;
+}
+
+static void take_copy(void *userdata, const char *path, const char *body, size_t len)
+{
+        mirror_submit(userdata, path, body, len);
+}
+
+static void mirror_address_path(const struct app *app, char *ret, size_t size)
+{
+        (void)snprintf(ret, size, "%s/mirror-address", app->config.data);
+}
+
+static int start_mirror_sink(struct app *app, struct mlc_err *err)
+{
+        const struct http_sink_in in = {.where = app->config.mirror_listen,
+                                        .body_max = MIRROR_BODY_MAX,
+                                        .take = take_copy,
+                                        .userdata = app->mirror};
+        char address[SINK_ADDRESS_MAX], path[4200], line[SINK_ADDRESS_MAX + 2];
+        int r;
+
+        if (in.where == NULL)
+                return 0;
+        r = http_sink_start(&in, &app->mirror_sink, address, err);
+        if (r < 0)
+                return mlc_wrap(err, "--mirror-listen");
+        log_info(NULL, "mirror.listening", KV_STR("address", address));
+        mirror_address_path(app, path, sizeof(path));
+        (void)snprintf(line, sizeof(line), "%s\n", address);
+        return mlc_write_file_atomic(path, line, strlen(line), 0644, err);
+}
+
+static void stop_mirror_sink(struct app *app)
+{
+        char path[4200];
+
+        if (app->mirror_sink == NULL)
+                return;
+        http_sink_stop(app->mirror_sink);
+        app->mirror_sink = NULL;
+        mirror_address_path(app, path, sizeof(path));
+        (void)unlink(path);
 }
 
 static int start_hooks(struct app *app, struct mlc_err *err)
@@ -316,6 +361,7 @@ static const struct module MODULES[] = {
         {"hooks", start_hooks, NULL, FOR_SERVE},
         {"gateway", gateway_start, gateway_stop, FOR_SERVE},
         {"http", http_start, drain, FOR_SERVE},
+        {"copies", start_mirror_sink, stop_mirror_sink, FOR_SERVE},
         {"address", write_address, remove_address, FOR_SERVE},
 };
 

@@ -43,6 +43,7 @@ struct app_config {
         const char *listen; /* HOST:PORT */
         const char *postgres; /* conninfo, or NULL for the embedded cluster */
         const char *gateway; /* HOST:PORT, or NULL for none */
+        const char *mirror_listen; /* HOST:PORT for copies of requests, or NULL for none */
         const char *origin; /* NULL: the default or the one fixed at first start */
         const char *reason; /* `log succeed`: why */
         bool public_log; /* --public */
@@ -72,6 +73,7 @@ struct app {
         struct gateway *gateway; /* embedded nginx, or NULL */
         const struct auth_hooks *auth_hooks; /* see auth/auth.h; NULL: none */
         struct mirror *mirror; /* copies of requests, see rollout/mirror.h */
+        struct http_sink *mirror_sink; /* takes copies of requests, see http/sink.h; or NULL */
         struct rollout_jobs *rollout_jobs; /* calls that may hang, see rollout/rollout_jobs.h */
         const struct gate_hooks *gate_hooks; /* see gate/gate.h; NULL: none */
         struct app_hooks hooks;

@@ -52,6 +52,9 @@ static const struct option_row OPTIONS[] = {
         {"gateway", "HOST:PORT", OPT_TEXT, ROW(gateway), NULL, 0, 0,
          "run nginx with our module as a child, which serves models here; port 0 takes a free one, "
          "DIR/gateway-address tells which"},
+        {"mirror-listen", "HOST:PORT", OPT_TEXT, ROW(mirror_listen), NULL, 0, 0,
+         "take copies of requests here, from a proxy that mirrors but cannot copy answers; port 0 "
+         "takes a free one, DIR/mirror-address tells which"},
         {"origin", "NAME", OPT_TEXT, ROW(origin), NULL, 0, 0,
          "name of the audit log, fixed at first start; default HOSTNAME/log- and 8 hex digits of "
          "its key"},

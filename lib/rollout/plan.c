@@ -138,7 +138,8 @@ static bool counts_only(const json_t *environment)
 static int no_copies(struct mlc_err *err)
 {
         return mlc_fail_field(err, MLC_E_INVALID, "/rollout/steps",
-                              "haproxy copies no requests; a step there has a weight");
+                              "haproxy copies no requests: have a proxy mirror them to `mlctld "
+                              "--mirror-listen`, or use steps with a weight");
 }
 
 static int steps(struct making *m, struct mlc_err *err)
@@ -163,7 +164,7 @@ static int steps(struct making *m, struct mlc_err *err)
                         json_array_append_new(list, step_new(MLC_ROLLOUT_ALL, 0, 0, 0));
         }
         json_object_set_new(m->plan, "steps", list);
-        if (has_mirror(m->plan) && counts_only(m->docs->environment))
+        if (has_mirror(m->plan) && !m->docs->mirrored && counts_only(m->docs->environment))
                 return no_copies(err);
         return 0;
 }
@@ -199,12 +200,12 @@ static bool of_latency(const json_t *check)
 }
 
 /* Replies themselves are looked at: copies of them are needed. */
-static bool of_replies(const json_t *check)
+static bool of_replies(const struct making *m, const json_t *check)
 {
         const char *type = text_get(check, "type");
 
         return strcmp(type, "prediction-distribution") == 0 ||
-               strcmp(type, "shadow-agreement") == 0;
+               (strcmp(type, "shadow-agreement") == 0 && !m->docs->mirrored);
 }
 
 static int check_allowed(const struct making *m, const json_t *check, size_t i, struct mlc_err *err)
@@ -224,7 +225,7 @@ static int check_allowed(const struct making *m, const json_t *check, size_t i, 
                                       "check '%s' would never see a latency: haproxy counts none; "
                                       "use a promql check",
                                       text_get(check, "id"));
-        if (of_replies(check) && counts_only(environment))
+        if (of_replies(m, check) && counts_only(environment))
                 return mlc_fail_field(err, MLC_E_INVALID, at,
                                       "check '%s' would never see a reply: haproxy copies none",
                                       text_get(check, "id"));
@@ -420,27 +421,24 @@ static int validation_suits(const json_t *model, const char *environment, struct
         return 0;
 }
 
-int mlc_rollout_suits(const json_t *model, const json_t *environment, struct mlc_err *err)
+int mlc_rollout_suits(const struct mlc_rollout_docs *docs, struct mlc_err *err)
 {
-        const json_t *rollout = json_object_get(model, "rollout"), *check, *step;
-        const struct mlc_rollout_docs docs = {.model = model, .environment = environment};
-        const struct making m = {.docs = &docs, .rollout = rollout};
+        const json_t *rollout = json_object_get(docs->model, "rollout"), *check, *step;
+        const struct making m = {.docs = docs, .rollout = rollout};
+        bool mirrors = mlc_streq(text_get(rollout, "strategy"), "shadow") &&
+                       json_array_size(json_object_get(rollout, "steps")) == 0;
         size_t i;
         int r;
 
-        if (!counts_only(environment))
+        if (!counts_only(docs->environment))
                 return 0;
-        r = validation_suits(model, text_get(environment, "name"), err);
+        r = validation_suits(docs->model, text_get(docs->environment, "name"), err);
         json_array_foreach (json_object_get(rollout, "steps"), i, step)
-                if (r == 0 && num_get(step, "mirror", 0) > 0)
-                        r = no_copies(err);
+                mirrors = mirrors || num_get(step, "mirror", 0) > 0;
+        if (r == 0 && mirrors && !docs->mirrored)
+                r = no_copies(err);
         json_array_foreach (json_object_get(rollout, "checks"), i, check)
                 if (r == 0 && compares(check))
                         r = check_allowed(&m, check, i, err);
-        if (r == 0 && mlc_streq(text_get(rollout, "strategy"), "shadow") &&
-            json_array_size(json_object_get(rollout, "steps")) == 0)
-                r = mlc_fail_field(err, MLC_E_INVALID, "/rollout/strategy",
-                                   "haproxy copies no requests: use another strategy, or say the "
-                                   "steps");
         return r;
 }

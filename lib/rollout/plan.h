@@ -47,6 +47,8 @@ struct mlc_rollout_docs {
         const json_t *model; /* normalised, may be NULL: strategy none */
         const json_t *environment; /* normalised */
         bool first; /* no version is live there */
+        /* where a traffic driver copies nothing, a proxy sends copies of requests */
+        bool mirrored;
 };
 /* MLC_E_INVALID with err.field the pointer into the model's document where a step names a check or
  * a target that there is not, a query has no source, or a check needs latencies, which a traffic
@@ -56,8 +58,7 @@ int mlc_rollout_plan(const struct mlc_rollout_docs *docs, json_t **ret,
 
 /* Whether all that the model's document asks for can be had in an environment where it has a route:
  * what a traffic driver there would silently leave out is refused. MLC_E_INVALID as above. */
-int mlc_rollout_suits(const json_t *model, const json_t *environment,
-                      struct mlc_err *err) MLC_CHECK;
+int mlc_rollout_suits(const struct mlc_rollout_docs *docs, struct mlc_err *err) MLC_CHECK;
 
 /* What is known of the route when the plan is shown; negative or 0: not known. */
 struct mlc_rollout_rate {

@@ -2,6 +2,7 @@
 /* A document against the others: what it names must be there, what it claims must be free. */
 #include <inttypes.h>
 
+#include "app.h"
 #include "auth/auth.h"
 #include "gate/gate_internal.h"
 #include "gen/gate.sql.h"
@@ -267,9 +268,12 @@ static bool is_routed(const json_t *model, const json_t *environment)
 static int check_suits(struct mlc_ctx *ctx, const struct cross *c, const json_t *model,
                        const json_t *environment)
 {
+        const struct mlc_rollout_docs docs = {.model = model,
+                                              .environment = environment,
+                                              .mirrored = ctx->app->config.mirror_listen != NULL};
         struct mlc_err why = {0};
 
-        if (!is_routed(model, environment) || mlc_rollout_suits(model, environment, &why) == 0)
+        if (!is_routed(model, environment) || mlc_rollout_suits(&docs, &why) == 0)
                 return 0;
         if (c->item->doc == model)
                 return refuse(ctx, why.field, "%s", why.msg);

@@ -20,6 +20,7 @@
 #include "rollout/tap.h"
 
 #define SOCKETS_MAX 64
+#define SHARES 10000 /* what a share is of */
 #define RECEIVE_BUFFER (4 << 20)
 
 struct mirror_socket {
@@ -79,7 +80,7 @@ static bool open_socket(const char *control, struct mirror_socket *ret)
 static bool in_use(const struct mirror *t, const char *control)
 {
         for (size_t i = 0; i < t->n_watched; i++)
-                if (mlc_streq(t->watched[i].control, control))
+                if (t->watched[i].share == 0 && mlc_streq(t->watched[i].control, control))
                         return true;
         return false;
 }
@@ -101,7 +102,7 @@ static void tend_sockets(struct mirror *t)
                 t->sockets[i] = t->sockets[--t->n_sockets];
         }
         for (size_t i = 0; i < t->n_watched && t->n_sockets < SOCKETS_MAX; i++)
-                if (!is_open(t, t->watched[i].control) &&
+                if (t->watched[i].share == 0 && !is_open(t, t->watched[i].control) &&
                     open_socket(t->watched[i].control, &t->sockets[t->n_sockets]))
                         t->n_sockets++;
 }
@@ -112,7 +113,7 @@ static const struct mirror_watched *find(const struct mirror *t, const char *con
                                          const struct mlc_tap *record)
 {
         for (size_t i = 0; i < t->n_watched; i++)
-                if (mlc_streq(t->watched[i].control, control) &&
+                if (t->watched[i].share == 0 && mlc_streq(t->watched[i].control, control) &&
                     strlen(t->watched[i].route) == record->route_len &&
                     memcmp(t->watched[i].route, record->route, record->route_len) == 0)
                         return &t->watched[i];
@@ -138,12 +139,13 @@ static void enqueue(struct mirror *t, const struct mirror_watched *w, const stru
                 t->dropped++;
                 return;
         }
-        *j = (struct mirror_job){.w = *w,
-                                 .generation = record->generation,
-                                 .request = copy(record->request, record->request_len),
-                                 .request_len = record->request_len,
-                                 .reply = copy(record->reply, record->reply_len),
-                                 .reply_len = record->reply_len};
+        *j = (struct mirror_job){
+                .w = *w,
+                .generation = record->generation,
+                .request = copy(record->request, record->request_len),
+                .request_len = record->request_len,
+                .reply = record->reply != NULL ? copy(record->reply, record->reply_len) : NULL,
+                .reply_len = record->reply_len};
         json_incref(j->w.checks);
         t->n_queued++;
         (void)pthread_cond_signal(&t->more);
@@ -217,6 +219,71 @@ static void *receive(void *userdata)
         return NULL;
 }
 
+/* --- copies of requests alone --- */
+
+/* "/v2/models/fraud/infer" → "fraud", not terminated; 0 for anything else. */
+static size_t route_of(const char *path, const char **ret)
+{
+        static const char head[] = "/v2/models/";
+        size_t len;
+
+        if (!mlc_starts_with(path, head))
+                return 0;
+        *ret = path + strlen(head);
+        len = strcspn(*ret, "/");
+        return mlc_streq(*ret + len, "/infer") ? len : 0;
+}
+
+/* Of several targets that serve the route the next one: who copies does not say which answered. */
+static const struct mirror_watched *next_of(const struct mirror *t, const char *route, size_t len)
+{
+        size_t n = 0, skip;
+
+        for (int round = 0; round < 2; round++) {
+                skip = round == 0 || n == 0 ? SIZE_MAX : t->submitted % n;
+                for (size_t i = 0; i < t->n_watched; i++) {
+                        const struct mirror_watched *w = &t->watched[i];
+
+                        if (w->share == 0 || strlen(w->route) != len ||
+                            memcmp(w->route, route, len) != 0)
+                                continue;
+                        if (round == 0)
+                                n++;
+                        else if (skip-- == 0)
+                                return w;
+                }
+        }
+        return NULL;
+}
+
+/* The first of every so many, so that exactly the share is taken. */
+static bool sampled(uint64_t number, int share)
+{
+        return number * (uint64_t)share % SHARES < (uint64_t)share;
+}
+
+void mirror_submit(struct mirror *t, const char *path, const char *body, size_t len)
+{
+        const char *route = NULL;
+        size_t route_len = route_of(path, &route);
+        const struct mirror_watched *w;
+
+        (void)pthread_mutex_lock(&t->lock);
+        t->received++;
+        w = route_len > 0 ? next_of(t, route, route_len) : NULL;
+        if (w != NULL && sampled(t->submitted++, w->share)) {
+                const struct mlc_tap record = {.generation = (uint64_t)w->generation,
+                                               .request = body,
+                                               .request_len = (uint32_t)len};
+
+                if (body != NULL)
+                        enqueue(t, w, &record);
+                else
+                        t->dropped++;
+        }
+        (void)pthread_mutex_unlock(&t->lock);
+}
+
 /* --- what is watched --- */
 
 static void forget(struct mirror *t)
@@ -226,6 +293,37 @@ static void forget(struct mirror *t)
         free(t->watched);
         t->watched = NULL;
         t->n_watched = 0;
+}
+
+static bool is_watched(const struct mirror *t, const struct mirror_job *j)
+{
+        for (size_t i = 0; i < t->n_watched; i++)
+                if (mlc_streq(t->watched[i].owner, j->w.owner) && t->watched[i].mirror)
+                        return true;
+        return false;
+}
+
+/* Copies of a step that is over are asked of nobody any more. */
+static void clear_queue(struct mirror *t)
+{
+        size_t n = t->n_queued, kept = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                struct mirror_job *j = &t->queue[(t->first + i) % MIRROR_QUEUE];
+                struct mirror_job *to = &t->queue[(t->first + kept) % MIRROR_QUEUE];
+
+                if (!is_watched(t, j)) {
+                        mirror_job_done(j);
+                        t->dropped++;
+                        continue;
+                }
+                if (to != j) {
+                        *to = *j;
+                        *j = (struct mirror_job){0};
+                }
+                kept++;
+        }
+        t->n_queued = kept;
 }
 
 static void text(char ret[MIRROR_TEXT], const char *from)
@@ -248,12 +346,15 @@ void mirror_watch(struct mirror *t, const struct mirror_route *routes, size_t n)
                 (void)snprintf(w->owner, sizeof(w->owner), "%s", routes[i].owner);
                 w->checks = json_deep_copy(routes[i].checks);
                 w->mirror = routes[i].mirror;
+                w->share = routes[i].share;
+                w->generation = routes[i].generation;
                 text(w->candidate_model, routes[i].candidate_model);
                 text(w->candidate, routes[i].candidate);
                 text(w->stable_model, routes[i].stable_model);
                 text(w->stable, routes[i].stable);
         }
         tend_sockets(t);
+        clear_queue(t);
         (void)pthread_mutex_unlock(&t->lock);
         (void)!write(t->wake[1], "", 1);
 }

@@ -126,6 +126,21 @@ static void count(struct mirror *t, const struct mirror_job *j, const struct ans
         (void)pthread_mutex_unlock(&t->lock);
 }
 
+/* Whose answer was not copied is asked for it; without one there is nothing to compare with, and
+ * that is not the candidate's fault. */
+static json_t *ask_stable(struct mirror *t, struct mlc_caller *caller, const struct mirror_job *j)
+{
+        int64_t us = 0;
+        json_t *answer = ask(caller, j, j->w.stable, j->w.stable_model, &us);
+
+        if (answer == NULL) {
+                (void)pthread_mutex_lock(&t->lock);
+                t->unanswered++;
+                (void)pthread_mutex_unlock(&t->lock);
+        }
+        return answer;
+}
+
 static void do_job(struct mirror *t, struct mlc_caller *caller, const struct mirror_job *j,
                    bool noise)
 {
@@ -133,10 +148,14 @@ static void do_job(struct mirror *t, struct mlc_caller *caller, const struct mir
         struct mlc_err ignored = {0};
         int64_t us = 0;
 
-        if (mlc_json_parse(j->reply, j->reply_len, &a.stable, &ignored) < 0)
+        if (j->reply == NULL)
+                a.stable = ask_stable(t, caller, j);
+        else if (mlc_json_parse(j->reply, j->reply_len, &a.stable, &ignored) < 0)
+                return;
+        if (a.stable == NULL)
                 return;
         a.candidate = ask(caller, j, j->w.candidate, j->w.candidate_model, &a.candidate_us);
-        if (noise)
+        if (noise || j->reply == NULL)
                 a.again = ask(caller, j, j->w.stable, j->w.stable_model, &us);
         count(t, j, &a);
 }

@@ -126,9 +126,10 @@ json_t *mirror_totals(struct mirror *t)
         json_t *totals;
 
         (void)pthread_mutex_lock(&t->lock);
-        totals = json_pack("{s:I, s:I, s:I, s:I}", "received", (json_int_t)t->received, "dropped",
-                           (json_int_t)t->dropped, "asked", (json_int_t)t->asked, "failed",
-                           (json_int_t)t->failed);
+        totals =
+                json_pack("{s:I, s:I, s:I, s:I, s:I}", "received", (json_int_t)t->received,
+                          "dropped", (json_int_t)t->dropped, "asked", (json_int_t)t->asked,
+                          "failed", (json_int_t)t->failed, "unanswered", (json_int_t)t->unanswered);
         (void)pthread_mutex_unlock(&t->lock);
         return totals;
 }

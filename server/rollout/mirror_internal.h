@@ -9,7 +9,7 @@
 
 /* Between mirror.c (sockets, what is watched) and mirror_ask.c, mirror_count.c. */
 
-#define MIRROR_TEXT 256
+#define MIRROR_TEXT 512
 
 /* What is watched, as a copy; counted while jobs refer to it. */
 struct mirror_watched {
@@ -18,13 +18,15 @@ struct mirror_watched {
         bool mirror;
         char candidate_model[MIRROR_TEXT], candidate[MIRROR_TEXT];
         char stable_model[MIRROR_TEXT], stable[MIRROR_TEXT];
+        int share;
+        int64_t generation;
 };
 
 /* A copied request with its answer, on its way to the candidate. */
 struct mirror_job {
         struct mirror_watched w; /* `checks` is a reference of its own */
         uint64_t generation;
-        char *request, *reply; /* malloc'ed */
+        char *request, *reply; /* malloc'ed; reply NULL: only the request was copied */
         size_t request_len, reply_len;
 };
 
@@ -46,7 +48,8 @@ struct mirror {
         size_t first, n_queued;
 
         json_t *counts; /* {OWNER: {"CONTROL GENERATION SOURCE": increment}} */
-        uint64_t received, dropped, asked, failed;
+        uint64_t received, dropped, asked, failed, unanswered;
+        uint64_t submitted; /* copies without answers, of watched routes */
 };
 
 /* --- counting (mirror_count.c); the lock is held --- */

@@ -196,7 +196,8 @@ where environment = $1 and model = $2 and version = $3::bigint and state = 'want
 
 -- name: split_counted
 -- The routes of a model in an environment, with what counts them.
-select s.control, s.route, s.entry, g.driver, s.target from split s join gateway g on g.control = s.control
+select s.control, s.route, s.entry, g.driver, s.target, s.generation
+from split s join gateway g on g.control = s.control
 where s.model = $1 and s.environment = $2
 
 -- name: served_included

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plan of a rollout, and where it stands in it. */
+#include "app.h"
 #include "rollout/plan.h"
 #include "rollout/rollout_internal.h"
 
@@ -47,7 +48,9 @@ int rollout_plan(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in 
                  json_t **ret)
 {
         _cleanup_(json_decref_p) json_t *model = NULL;
-        struct mlc_rollout_docs docs = {.environment = in->document, .first = first};
+        struct mlc_rollout_docs docs = {.environment = in->document,
+                                        .first = first,
+                                        .mirrored = ctx->app->config.mirror_listen != NULL};
         int r;
 
         if (in->back) {

@@ -79,9 +79,11 @@ static int read_routes(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollo
                         (void)json_object_set_new(gateways, control, g);
                 }
                 e = rollout_parse(ctx, db_text(&rows, i, 2), &entry);
-                if (e == 0)
-                        (void)json_object_set_new(json_object_get(g, "routes"),
-                                                  db_text(&rows, i, 1), entry);
+                if (e < 0)
+                        return e;
+                (void)json_object_set_new(entry, "generation", json_integer(db_int(&rows, i, 5)));
+                (void)json_object_set_new(json_object_get(g, "routes"), db_text(&rows, i, 1),
+                                          entry);
         }
         if (e < 0)
                 return e;
@@ -104,23 +106,31 @@ static json_t *whom(const json_t *entry, const char *variant)
 }
 
 /* Routes whose requests are copied: what the mirror is to look at until the next tick. */
-static void watch_routes(struct look *l, const struct rollout *r)
+static void watch_routes(struct mlc_ctx *ctx, struct look *l, const struct rollout *r)
 {
-        bool mirrors = mlc_streq(text_of(rollout_step(r, r->step), "kind"), "mirror");
+        const json_t *step = rollout_step(r, r->step);
+        bool mirrors = mlc_streq(text_of(step, "kind"), "mirror");
         const char *control, *route;
         json_t *g, *entry;
 
         json_object_foreach (l->gateways, control, g)
                 json_object_foreach (json_object_get(g, "routes"), route, entry) {
-                        if (!json_is_object(json_object_get(entry, "tap")))
+                        bool taps = json_is_object(json_object_get(entry, "tap"));
+
+                        if (!taps && !mirrors)
                                 continue;
+                        if (!taps && ctx->app->config.mirror_listen == NULL)
+                                l->fault = "copies of requests are needed: mlctld runs without "
+                                           "--mirror-listen";
                         (void)json_array_append_new(
                                 l->watch,
-                                json_pack("{s:s, s:s, s:s, s:O, s:b, s:o, s:o}", "control", control,
-                                          "route", route, "owner", r->id, "checks",
-                                          json_object_get(r->plan, "checks"), "mirror", mirrors,
-                                          "candidate", whom(entry, "candidate"), "stable",
-                                          whom(entry, "stable")));
+                                json_pack("{s:s, s:s, s:s, s:O, s:b, s:o, s:o, s:I, s:O}",
+                                          "control", control, "route", route, "owner", r->id,
+                                          "checks", json_object_get(r->plan, "checks"), "mirror",
+                                          mirrors, "candidate", whom(entry, "candidate"), "stable",
+                                          whom(entry, "stable"), "share",
+                                          taps ? (json_int_t)0 : (json_int_t)int_of(step, "mirror"),
+                                          "generation", json_object_get(entry, "generation")));
                 }
 }
 
@@ -146,7 +156,9 @@ static void set_watch(struct mlc_ctx *ctx, const json_t *watch)
                                               .candidate_model = text_of(candidate, "model"),
                                               .candidate = text_of(candidate, "host"),
                                               .stable_model = text_of(stable, "model"),
-                                              .stable = text_of(stable, "host")};
+                                              .stable = text_of(stable, "host"),
+                                              .share = (int)int_of(w, "share"),
+                                              .generation = int_of(w, "generation")};
         }
         mirror_watch(ctx->app->mirror, routes, json_array_size(watch));
 }
@@ -167,7 +179,7 @@ static int read_look(struct mlc_ctx *ctx, struct look *l)
                 return 0;
         e = read_routes(ctx, &tx, &r, &l->gateways);
         if (e == 0)
-                watch_routes(l, &r);
+                watch_routes(ctx, l, &r);
         return e;
 }
 

@@ -143,7 +143,8 @@ def test_what_was_told_is_remembered(case, server):
     wait_until(lambda: len(only.calls) > calls + 2, 15, "it is looked after again")
     assert only.told(case.route) == told
     # the route goes, and with it what was remembered
-    judged.apply(server.client(server.admin_token), f"apiVersion: mlctl/v1\nkind: Model\nname: {case.model.name}\n"
+    judged.apply(server.client(server.admin_token),
+                 f"apiVersion: mlctl/v1\nkind: Model\nname: {case.model.name}\n"
                  f"rollout: {json.dumps(CANARY)}\n")
     wait_until(lambda: server.sql("select count(*) from weights_told where route = "
                                   f"'{case.route}'").strip() == "0", 10, "it is forgotten")

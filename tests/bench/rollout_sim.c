@@ -69,7 +69,7 @@ static json_t *plan_of(const char *margin, bool two)
                             json_string(two ? "enforce" : "observe"));
         must(mlc_document_normalise(written, &model, &err), &err);
         must(mlc_document_normalise(env, &normal, &err), &err);
-        docs = (struct mlc_rollout_docs){model, normal, false};
+        docs = (struct mlc_rollout_docs){.model = model, .environment = normal};
         must(mlc_rollout_plan(&docs, &plan, &err), &err);
         json_decref(written);
         json_decref(env);

@@ -35,7 +35,7 @@ static inline json_t *document(const char *text)
 static inline json_t *plan_in(const char *environment, const char *model, bool first)
 {
         _cleanup_(json_decref_p) json_t *env = document(environment), *m = document(model);
-        struct mlc_rollout_docs docs = {m, env, first};
+        struct mlc_rollout_docs docs = {.model = m, .environment = env, .first = first};
         struct mlc_err err = {0};
         json_t *plan = NULL;
 

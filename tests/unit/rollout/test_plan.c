@@ -159,7 +159,7 @@ static void what_cannot_be_is_refused(void **state)
         for (size_t i = 0; i < ARRAY_LEN(v); i++) {
                 _cleanup_(json_decref_p) json_t *env = document(v[i].environment),
                                                 *m = document(v[i].model);
-                struct mlc_rollout_docs docs = {m, env, false};
+                struct mlc_rollout_docs docs = {.model = m, .environment = env};
                 struct mlc_err err = {0};
                 json_t *plan = NULL;
 
@@ -183,7 +183,7 @@ static void what_suits(void **state)
                 {ROLLOUT("{'strategy':'canary','checks':[{'id':'q','type':'promql','query':'up',"
                          "'at_least':1}]}"),
                  NULL},
-                {ROLLOUT("{'strategy':'shadow'}"), "/rollout/strategy"},
+                {ROLLOUT("{'strategy':'shadow'}"), "/rollout/steps"},
                 {ROLLOUT("{'strategy':'canary','steps':[{'mirror':'5%'},{'weight':'50%'}]}"),
                  "/rollout/steps"},
                 {ROLLOUT("{'strategy':'canary','checks':[{'id':'e','type':'error-rate','margin':"
@@ -205,12 +205,50 @@ static void what_suits(void **state)
         (void)state;
         for (size_t i = 0; i < ARRAY_LEN(v); i++) {
                 _cleanup_(json_decref_p) json_t *m = document(v[i].model);
+                struct mlc_rollout_docs docs = {.model = m, .environment = nginx};
                 struct mlc_err err = {0};
 
-                assert_int_equal(mlc_rollout_suits(m, nginx, &err), 0);
-                assert_int_equal(mlc_rollout_suits(m, bare, &err),
+                assert_int_equal(mlc_rollout_suits(&docs, &err), 0);
+                docs.environment = bare;
+                assert_int_equal(mlc_rollout_suits(&docs, &err),
                                  v[i].field != NULL ? MLC_E_INVALID : 0);
                 assert_string_equal(err.field, v[i].field != NULL ? v[i].field : "");
+        }
+}
+
+/* Where a proxy mirrors requests, agreement can be had behind HAProxy; nothing else can. */
+static void what_copies_suit(void **state)
+{
+        static const struct {
+                const char *model;
+                int code;
+        } v[] = {
+                {ROLLOUT("{'strategy':'shadow'}"), 0},
+                {ROLLOUT("{'strategy':'canary','steps':[{'mirror':'5%'},{'weight':'50%'}],"
+                         "'checks':[{'id':'s','type':'shadow-agreement','at_least':'90%'}]}"),
+                 0},
+                {ROLLOUT("{'strategy':'shadow','checks':[{'id':'d','type':"
+                         "'prediction-distribution'}]}"),
+                 MLC_E_INVALID},
+                {ROLLOUT("{'strategy':'shadow','checks':[{'id':'l','type':'latency','margin':"
+                         "'1%'}]}"),
+                 MLC_E_INVALID},
+        };
+        _cleanup_(json_decref_p) json_t *haproxy = document(
+                "{'apiVersion':'mlctl/v1','kind':'Environment','name':'production','targets':[{"
+                "'name':'eu','serving':{'driver':'webhook','instances':[{'url':'http://x'}]},"
+                "'traffic':{'driver':'haproxy','control':'unix:/a','map':'/b'}}]}");
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+                _cleanup_(json_decref_p) json_t *m = document(v[i].model), *plan = NULL;
+                struct mlc_rollout_docs docs = {
+                        .model = m, .environment = haproxy, .mirrored = true};
+                struct mlc_err err = {0};
+
+                assert_int_equal(mlc_rollout_suits(&docs, &err), v[i].code);
+                err = (struct mlc_err){0};
+                assert_int_equal(mlc_rollout_plan(&docs, &plan, &err), v[i].code);
         }
 }
 
@@ -288,7 +326,7 @@ static void the_manual_is_right(void **state)
                 fail_msg("%s", err.msg);
         {
                 _cleanup_(json_decref_p) json_t *env = document(NO_ENV);
-                struct mlc_rollout_docs docs = {d.items[0].json, env, false};
+                struct mlc_rollout_docs docs = {.model = d.items[0].json, .environment = env};
                 _cleanup_(json_decref_p) json_t *plan = NULL;
 
                 assert_int_equal(mlc_rollout_plan(&docs, &plan, &err), 0);
@@ -307,6 +345,7 @@ int main(void)
                 cmocka_unit_test(the_first_version_has_nothing_beside_it),
                 cmocka_unit_test(what_cannot_be_is_refused),
                 cmocka_unit_test(what_suits),
+                cmocka_unit_test(what_copies_suit),
                 cmocka_unit_test(times_are_foretold),
                 cmocka_unit_test(exposure_is_foretold),
                 cmocka_unit_test(the_manual_is_right),
