@@ -42,6 +42,45 @@ static json_t *duration(const json_t *ms)
         return json_sprintf("%.0f s", (double)json_integer_value(ms) / 1000);
 }
 
+json_t *rollout_targets(const json_t *step)
+{
+        const json_t *name;
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        size_t i;
+
+        mlc_str_init(&s, 8192);
+        json_array_foreach (json_object_get(step, "targets"), i, name)
+                mlc_str_addf(&s, "%s%s", i > 0 ? ", " : "", json_string_value(name));
+        return s.len > 0 ? json_string(mlc_str_cstr(&s)) : NULL;
+}
+
+/* "eu 50 %, us 0 %": what the new version gets in each target, where steps name some. */
+static json_t *by_target(const json_t *j)
+{
+        const json_t *step, *split, *v;
+        _cleanup_(json_decref_p) json_t *seen = json_object();
+        _cleanup_(mlc_str_done) struct mlc_str s;
+        bool waves = false;
+        size_t i, k;
+
+        json_array_foreach (json_object_get(j, "steps"), i, step)
+                waves = waves || json_array_size(json_object_get(step, "targets")) > 0;
+        mlc_str_init(&s, 8192);
+        json_array_foreach (json_object_get(j, "splits"), i, split) {
+                const char *target = text_of(split, "target");
+                json_int_t weight = 0;
+
+                if (!waves || json_object_get(seen, target) != NULL)
+                        continue;
+                (void)json_object_set_new(seen, target, json_true());
+                json_array_foreach (json_object_get(split, "variants"), k, v)
+                        if (int_of(v, "version") == int_of(j, "version"))
+                                weight = int_of(v, "weight");
+                mlc_str_addf(&s, "%s%s %g %%", s.len > 0 ? ", " : "", target, (double)weight / 100);
+        }
+        return s.len > 0 ? json_string(mlc_str_cstr(&s)) : NULL;
+}
+
 static json_t *step_row(const json_t *step, const json_t *expected, json_int_t i)
 {
         bool mirror = strcmp(text_of(step, "kind"), "mirror") == 0;
@@ -54,6 +93,8 @@ static json_t *step_row(const json_t *step, const json_t *expected, json_int_t i
 
         if (int_of(step, "labels") > 0)
                 (void)json_object_set(row, "labels", json_object_get(step, "labels"));
+        if (json_array_size(json_object_get(step, "targets")) > 0)
+                (void)json_object_set_new(row, "targets", rollout_targets(step));
         if (expected != NULL) {
                 (void)json_object_set_new(row, "expected",
                                           duration(json_object_get(expected, "expected_ms")));
@@ -65,11 +106,17 @@ static json_t *step_row(const json_t *step, const json_t *expected, json_int_t i
 void rollout_print_steps(struct cli *cli, const json_t *steps, const json_t *expected)
 {
         static const struct out_column columns[] = {
-                {"STEP", "step", OUT_TEXT},         {"KIND", "kind", OUT_TEXT},
-                {"SHARE", "share", OUT_TEXT},       {"REQUESTS", "requests", OUT_TEXT},
-                {"FOR", "for", OUT_TEXT},           {"LABELS", "labels", OUT_TEXT},
-                {"ADVANCE", "advance", OUT_TEXT},   {"ABOUT", "expected", OUT_TEXT},
-                {"WHAT DECIDES", "text", OUT_TEXT}, {0},
+                {"STEP", "step", OUT_TEXT},
+                {"KIND", "kind", OUT_TEXT},
+                {"SHARE", "share", OUT_TEXT},
+                {"IN", "targets", OUT_TEXT},
+                {"REQUESTS", "requests", OUT_TEXT},
+                {"FOR", "for", OUT_TEXT},
+                {"LABELS", "labels", OUT_TEXT},
+                {"ADVANCE", "advance", OUT_TEXT},
+                {"ABOUT", "expected", OUT_TEXT},
+                {"WHAT DECIDES", "text", OUT_TEXT},
+                {0},
         };
         _cleanup_(json_decref_p) json_t *rows = json_array();
         const json_t *step;
@@ -215,14 +262,21 @@ static json_t *signed_by(const json_t *approval)
 void rollout_print(struct cli *cli, const json_t *j)
 {
         static const struct out_column fields[] = {
-                {"promotion", "promotion", OUT_TEXT},   {"live before", "from.version", OUT_TEXT},
-                {"strategy", "strategy", OUT_TEXT},     {"step", "at", OUT_TEXT},
-                {"new version gets", "gets", OUT_TEXT}, {"waits for", "hold", OUT_TEXT},
-                {"approvals", "signed", OUT_TEXT},      {"ended", "outcome", OUT_TEXT},
-                {"began", "created", OUT_TIME},         {0},
+                {"promotion", "promotion", OUT_TEXT},
+                {"live before", "from.version", OUT_TEXT},
+                {"strategy", "strategy", OUT_TEXT},
+                {"step", "at", OUT_TEXT},
+                {"new version gets", "gets", OUT_TEXT},
+                {"in each target", "each", OUT_TEXT},
+                {"waits for", "hold", OUT_TEXT},
+                {"approvals", "signed", OUT_TEXT},
+                {"ended", "outcome", OUT_TEXT},
+                {"began", "created", OUT_TIME},
+                {0},
         };
         _cleanup_(json_decref_p) json_t *view = json_copy((json_t *)(uintptr_t)j);
         const json_t *steps = json_object_get(j, "steps");
+        json_t *each;
 
         (void)json_object_set_new(view, "at",
                                   json_sprintf("%" JSON_INTEGER_FORMAT " of %zu",
@@ -232,6 +286,9 @@ void rollout_print(struct cli *cli, const json_t *j)
                                                json_is_true(json_object_get(j, "in_force"))
                                                        ? ""
                                                        : " (not in force)"));
+        each = by_target(j);
+        if (each != NULL)
+                (void)json_object_set_new(view, "each", each);
         if (json_is_object(json_object_get(j, "approval")))
                 (void)json_object_set_new(view, "signed",
                                           signed_by(json_object_get(j, "approval")));
@@ -255,14 +312,17 @@ void rollout_line(const json_t *j, char ret[ROLLOUT_LINE_MAX])
         const char *state = text_of(j, "state");
         const char *why =
                 text_of(j, json_is_string(json_object_get(j, "outcome")) ? "outcome" : "hold");
-        char where[64] = "";
+        _cleanup_(json_decref_p) json_t *targets = rollout_targets(step);
+        char where[160] = "";
 
         if (strcmp(state, "running") == 0)
                 (void)snprintf(where, sizeof(where),
-                               "step %" JSON_INTEGER_FORMAT " of %zu, %s %g %%",
+                               "step %" JSON_INTEGER_FORMAT " of %zu, %s %g %%%s%s",
                                int_of(j, "step") + 1, json_array_size(steps),
                                mirror ? "copies of" : "answers",
-                               (double)int_of(step, mirror ? "mirror" : "weight") / 100);
+                               (double)int_of(step, mirror ? "mirror" : "weight") / 100,
+                               targets != NULL ? " in " : "",
+                               targets != NULL ? json_string_value(targets) : "");
         (void)snprintf(ret, ROLLOUT_LINE_MAX, "%-11s  %-28s  %s%s",
                        json_is_true(json_object_get(j, "paused")) ? "paused" : state, where,
                        why[0] != '\0' && strcmp(state, "running") == 0 ? "waits: " : "", why);

@@ -10,6 +10,8 @@ void rollout_print_decision(struct cli *cli, const json_t *decision);
 /* Decides again from j's plan, statistics and inputs; MLC_E_VERIFY when j's decision is another.
  * *ret is the caller's. */
 int rollout_decide_again(struct cli *cli, const json_t *j, json_t **ret) MLC_CHECK;
+/* "eu, us": the targets that a step names; NULL: none, it is about all. The caller's. */
+json_t *rollout_targets(const json_t *step);
 /* The steps of a plan; `expected` (lib/rollout/plan.h) beside them, or NULL. */
 void rollout_print_steps(struct cli *cli, const json_t *steps, const json_t *expected);
 /* Where it is, in one line: state, step, weight, and what it waits for or how it ended. */

@@ -57,7 +57,8 @@ static int check_plan(struct cli *cli, const json_t *plan, const json_t *bundle)
                                            "checks", "exposure",    "on_harm"};
         _cleanup_(json_decref_p) json_t *documents = NULL, *ours = NULL;
         struct mlc_rollout_docs docs = {.environment = json_object_get(bundle, "environment"),
-                                        .first = json_is_true(json_object_get(plan, "first"))};
+                                        .first = json_is_true(json_object_get(plan, "first")),
+                                        .mirrored = true};
         int r = layers_fetch(cli, bundle, &documents);
 
         if (r < 0)
@@ -169,11 +170,14 @@ static json_t *share(const json_t *step)
 {
         json_int_t mirror = json_integer_value(json_object_get(step, "mirror"));
         json_int_t weight = json_integer_value(json_object_get(step, "weight"));
+        _cleanup_(json_decref_p) json_t *targets = rollout_targets(step);
 
         if (step == NULL)
                 return json_string("live: nothing else serves any more");
-        return mirror > 0 ? json_sprintf("copies of %g %% of the requests", (double)mirror / 100)
-                          : json_sprintf("%g %% of the requests", (double)weight / 100);
+        return json_sprintf("%s%g %% of the requests%s%s", mirror > 0 ? "copies of " : "",
+                            (double)(mirror > 0 ? mirror : weight) / 100,
+                            targets != NULL ? " in " : "",
+                            targets != NULL ? json_string_value(targets) : "");
 }
 
 void step_print(struct cli *cli, const json_t *rollout, const json_t *evidence,

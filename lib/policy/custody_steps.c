@@ -31,7 +31,8 @@ static int rules_of(const struct custody_env *e, const struct custody_promotion 
 {
         const struct mlc_rollout_docs docs = {.model = custody_document(e, "Model", p->model),
                                               .environment = custody_environment(e),
-                                              .first = custody_live(e, p->model) == NULL};
+                                              .first = custody_live(e, p->model) == NULL,
+                                              .mirrored = true};
         struct mlc_err why = {0};
         json_t *plan, *list, *rules;
         const json_t *step;

@@ -9,6 +9,7 @@
 #include "policy/read.h"
 
 #define STEPS_MAX 50
+#define TARGETS_MAX 64
 
 static const struct pol_range PERCENT = {0, 1, true, false};
 static const struct pol_range SHARE = {0, 1, false, false};
@@ -39,6 +40,11 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
                 r = pol_texts(in, "checks", pol_id, MLC_CHECKS_MAX, err);
         if (r == 0 && pol_has(in, "wait"))
                 r = pol_enum(in, "wait", waits, NULL, err);
+        if (r == 0 && pol_has(in, "targets")) {
+                r = pol_texts(in, "targets", pol_id, TARGETS_MAX, err);
+                if (r == 0 && json_array_size(json_object_get(in->out, "targets")) == 0)
+                        r = pol_fail(in, "targets", err, "name some, or leave it out for all");
+        }
         if (r < 0 || !pol_has(in, "approvals"))
                 return r;
         r = pol_items(in, "approvals", pol_read_approval, MLC_APPROVAL_RULES_MAX, err);
@@ -47,11 +53,11 @@ static int step_later(const struct pol_in *in, struct mlc_err *err)
 
 static int step(const struct pol_in *in, struct mlc_err *err)
 {
-        static const char *const keys[] = {"mirror",  "weight", "requests", "for",       "labels",
-                                           "advance", "checks", "wait",     "approvals", NULL};
-        static const char *const reserved[] = {"targets", NULL};
+        static const char *const keys[] = {"mirror",  "weight",    "requests", "for",
+                                           "labels",  "advance",   "checks",   "wait",
+                                           "targets", "approvals", NULL};
         static const char *const advance[] = {"no-harm", "proven", NULL};
-        int r = pol_only(in, keys, reserved, err);
+        int r = pol_only(in, keys, NULL, err);
 
         if (r < 0)
                 return r;

@@ -120,7 +120,8 @@ static void exposed(struct look *l, const json_t *check, const struct result *r)
         double limit = num_get(l->plan, "exposure", NAN), w, bound;
         int64_t next = int_get(l->next, "weight");
 
-        if (isnan(limit) || l->next == NULL || next <= int_get(l->step, "weight") ||
+        if (isnan(limit) || l->next == NULL ||
+            (next <= int_get(l->step, "weight") && json_object_get(l->next, "targets") == NULL) ||
             !is_rate(text_get(check, "type")))
                 return;
         w = (double)next / MLC_ROLLOUT_ALL;

@@ -48,10 +48,10 @@ static const json_t *with(const json_t *list, const char *key, const char *value
 
 static json_t *step_new(int weight, int mirror, int requests, int64_t for_ms)
 {
-        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:[], s:[], s:b, s:[]}", "kind",
+        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:[], s:[], s:b}", "kind",
                          mirror > 0 ? "mirror" : "weight", "weight", weight, "mirror", mirror,
                          "requests", requests, "labels", 0, "for_ms", (json_int_t)for_ms, "advance",
-                         "no-harm", "checks", "needs", "wait", 0, "approvals");
+                         "no-harm", "checks", "needs", "wait", 0);
 }
 
 /* Parts of 10000; what is written above 0 stays above 0. */
@@ -67,13 +67,15 @@ static json_t *step_of(const json_t *doc)
         json_t *s = step_new(parts(json_object_get(doc, "weight")),
                              parts(json_object_get(doc, "mirror")), (int)int_get(doc, "requests"),
                              int_get(doc, "for_ms"));
-        static const char *const same[] = {"advance", "approvals"};
+        static const char *const lists[] = {"approvals", "targets"};
 
         json_object_set_new(s, "labels", json_integer(int_get(doc, "labels")));
         json_object_set_new(s, "wait", json_boolean(json_object_get(doc, "wait") != NULL));
-        for (size_t i = 0; i < ARRAY_LEN(same); i++)
-                if (json_object_get(doc, same[i]) != NULL)
-                        json_object_set(s, same[i], json_object_get(doc, same[i]));
+        if (json_object_get(doc, "advance") != NULL)
+                json_object_set(s, "advance", json_object_get(doc, "advance"));
+        for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+                if (json_array_size(json_object_get(doc, lists[i])) > 0)
+                        json_object_set(s, lists[i], json_object_get(doc, lists[i]));
         if (json_object_get(doc, "checks") != NULL) /* decided upon in checks_of_step */
                 json_object_set(s, "named", json_object_get(doc, "checks"));
         return s;
@@ -108,6 +110,7 @@ static json_t *steps_first(const json_t *doc)
         else
                 step = step_of(last);
         json_object_set_new(step, "advance", json_string("no-harm"));
+        (void)json_object_del(step, "targets");
         json_array_append_new(s, step);
         return s;
 }
@@ -135,11 +138,99 @@ static bool counts_only(const json_t *environment)
         return false;
 }
 
+/* --- waves --- */
+
+static bool covers(const json_t *step, const char *target)
+{
+        const json_t *targets = json_object_get(step, "targets");
+
+        return json_array_size(targets) == 0 || named(targets, target);
+}
+
+int mlc_rollout_step_of(const json_t *plan, int step, const char *target)
+{
+        const json_t *list = json_object_get(plan, "steps");
+
+        while (step >= 0 && !covers(json_array_get(list, (size_t)step), target))
+                step--;
+        return step;
+}
+
+/* Targets that steps name are the environment's. */
+static int targets_known(const json_t *doc, const json_t *environment, bool *ret_waves,
+                         struct mlc_err *err)
+{
+        const json_t *step, *name;
+        char at[MLC_JSON_POINTER_MAX];
+        size_t i, j;
+
+        json_array_foreach (doc, i, step)
+                json_array_foreach (json_object_get(step, "targets"), j, name) {
+                        *ret_waves = true;
+                        if (with(json_object_get(environment, "targets"), "name",
+                                 json_string_value(name)) != NULL)
+                                continue;
+                        (void)snprintf(at, sizeof(at), "/rollout/steps/%zu/targets/%zu", i, j);
+                        return mlc_fail_field(
+                                err, MLC_E_INVALID, at, "environment '%s' has no target '%s'",
+                                text_get(environment, "name"), json_string_value(name));
+                }
+        return 0;
+}
+
+/* Where the last step is all traffic, no target is left behind; else that step is added. */
+static int waves_suit(const json_t *doc, const json_t *environment, bool *ret_waves,
+                      struct mlc_err *err)
+{
+        size_t n = json_array_size(doc), i;
+        const json_t *target;
+        char at[MLC_JSON_POINTER_MAX];
+        int r = targets_known(doc, environment, ret_waves, err);
+
+        if (r < 0 || n == 0 ||
+            parts(json_object_get(json_array_get(doc, n - 1), "weight")) != MLC_ROLLOUT_ALL)
+                return r;
+        json_array_foreach (json_object_get(environment, "targets"), i, target) {
+                const char *name = text_get(target, "name");
+                size_t last = n;
+                int weight;
+
+                while (last > 0 && !covers(json_array_get(doc, last - 1), name))
+                        last--;
+                weight = last > 0 ? parts(json_object_get(json_array_get(doc, last - 1), "weight"))
+                                  : 0;
+                if (weight == MLC_ROLLOUT_ALL)
+                        continue;
+                (void)snprintf(at, sizeof(at), "/rollout/steps/%zu", n - 1);
+                return mlc_fail_field(err, MLC_E_INVALID, at,
+                                      "after the last step target '%s' of environment '%s' would "
+                                      "stay at %g %%: name it there, or leave out 'targets'",
+                                      name, text_get(environment, "name"), (double)weight / 100);
+        }
+        return 0;
+}
+
 static int no_copies(struct mlc_err *err)
 {
         return mlc_fail_field(err, MLC_E_INVALID, "/rollout/steps",
                               "haproxy copies no requests: have a proxy mirror them to `mlctld "
                               "--mirror-listen`, or use steps with a weight");
+}
+
+static int waves(struct making *m, const json_t *doc, struct mlc_err *err)
+{
+        json_t *names = json_array();
+        const json_t *target;
+        bool any = false;
+        size_t i;
+        int r = waves_suit(doc, m->docs->environment, &any, err);
+
+        json_array_foreach (json_object_get(m->docs->environment, "targets"), i, target)
+                json_array_append(names, json_object_get(target, "name"));
+        if (any)
+                json_object_set(m->plan, "targets", names);
+        json_decref(names);
+        return r;
 }
 
 static int steps(struct making *m, struct mlc_err *err)
@@ -164,6 +255,12 @@ static int steps(struct making *m, struct mlc_err *err)
                         json_array_append_new(list, step_new(MLC_ROLLOUT_ALL, 0, 0, 0));
         }
         json_object_set_new(m->plan, "steps", list);
+        if (!m->first) {
+                int r = waves(m, doc, err);
+
+                if (r < 0)
+                        return r;
+        }
         if (has_mirror(m->plan) && !m->docs->mirrored && counts_only(m->docs->environment))
                 return no_copies(err);
         return 0;
@@ -427,11 +524,15 @@ int mlc_rollout_suits(const struct mlc_rollout_docs *docs, struct mlc_err *err)
         const struct making m = {.docs = docs, .rollout = rollout};
         bool mirrors = mlc_streq(text_get(rollout, "strategy"), "shadow") &&
                        json_array_size(json_object_get(rollout, "steps")) == 0;
+        bool waves = false;
         size_t i;
         int r;
 
-        if (!counts_only(docs->environment))
-                return 0;
+        r = json_array_size(json_object_get(docs->environment, "targets")) > 0
+                    ? waves_suit(json_object_get(rollout, "steps"), docs->environment, &waves, err)
+                    : 0;
+        if (r < 0 || !counts_only(docs->environment))
+                return r;
         r = validation_suits(docs->model, text_get(docs->environment, "name"), err);
         json_array_foreach (json_object_get(rollout, "steps"), i, step)
                 mirrors = mirrors || num_get(step, "mirror", 0) > 0;

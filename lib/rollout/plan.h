@@ -16,12 +16,14 @@
  *   "on_silence":"hold"|"pause","deadline_ms":int|null,"on_deadline":"pause"|"rollback",
  *   "on_lost_control":"stable"|"hold","ab":null|{"metric":check id,"alpha","margin",
  *   "horizon":int|null (requests or labels of each arm),"horizon_ms":int|null},
- *   "source":URL|null (of Prometheus, the environment's)}
+ *   "source":URL|null (of Prometheus, the environment's),
+ *   "targets":[names of all of the environment's] (only where a step names some)}
  * STEP {"kind":"weight"|"mirror","weight":0…10000 (0 in a mirror step),"mirror":0…10000,
  *   "requests","labels" (least number of the candidate's in this step),"for_ms",
  *   "advance":"no-harm"|"proven","checks":[ids whose harm ends this step],"needs":[ids that must
  *   have data here, and at "proven" be proven, before the step is over],"wait":bool (an operator
- * says go on),"approvals":[rules as in a policy]} needs leaves out:
+ * says go on),"approvals":[rules as in a policy] (only where somebody is asked),"targets":[names]
+ * (only where the document names some: the others stay as they are)} needs leaves out:
  * latencies in a mirror step; everything but promql at 100 %, where no stable runs beside; labels
  * where the step names neither them nor a number of labels. CHECK: the document's, normalised, with
  * "alpha_harm": alpha shared among the checks with mode enforce (Bonferroni, which is Holm's first
@@ -56,8 +58,13 @@ struct mlc_rollout_docs {
 int mlc_rollout_plan(const struct mlc_rollout_docs *docs, json_t **ret,
                      struct mlc_err *err) MLC_CHECK;
 
+/* Which step the split of a target is of, when the rollout is in `step`: the newest up to there
+ * that is about it. -1: none yet, the candidate has nothing there. */
+int mlc_rollout_step_of(const json_t *plan, int step, const char *target);
+
 /* Whether all that the model's document asks for can be had in an environment where it has a route:
- * what a traffic driver there would silently leave out is refused. MLC_E_INVALID as above. */
+ * what a traffic driver there would silently leave out, and waves that name no target or leave one
+ * behind, are refused. MLC_E_INVALID as above. */
 int mlc_rollout_suits(const struct mlc_rollout_docs *docs, struct mlc_err *err) MLC_CHECK;
 
 /* What is known of the route when the plan is shown; negative or 0: not known. */

@@ -239,7 +239,9 @@ static int by_time(const void *a, const void *b)
 {
         const struct epoch *x = a, *y = b;
 
-        return x->since < y->since ? -1 : x->since > y->since;
+        if (x->since != y->since)
+                return x->since < y->since ? -1 : 1;
+        return x->epoch < y->epoch ? -1 : x->epoch > y->epoch;
 }
 
 static int64_t int_of(const json_t *obj, const char *key)
@@ -260,10 +262,11 @@ static int read_epochs(struct mlc_ctx *ctx, const struct rollout *r, struct coun
                 return ctx->err.code;
         json_object_foreach (json_object_get(r->seen, "weights"), control, of)
                 json_object_foreach (of, generation, e)
-                        c->epochs[c->n++] = (struct epoch){.since = int_of(e, "since_ms"),
-                                                           .epoch = int_of(e, "epoch"),
-                                                           .step = int_of(e, "step"),
-                                                           .weight = int_of(e, "weight")};
+                        if (int_of(e, "step") >= 0)
+                                c->epochs[c->n++] = (struct epoch){.since = int_of(e, "since_ms"),
+                                                                   .epoch = int_of(e, "epoch"),
+                                                                   .step = int_of(e, "step"),
+                                                                   .weight = int_of(e, "weight")};
         if (c->n > 1)
                 qsort(c->epochs, c->n, sizeof(*c->epochs), by_time);
         return 0;

@@ -178,10 +178,13 @@ int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r
         _cleanup_(json_decref_p) json_t *detail =
                 json_pack("{s:{s:i, s:i}, s:s, s:s*}", "weights", "before",
                           rollout_weight(r, r->step), "after", 0, "why", why, "reason", reason);
+        struct rollout next = *r;
         int e;
 
         if (mlc_streq(r->state, "aborting"))
                 return 0;
+        next.state = "aborting";
+        rollout_detail_targets(detail, r, &next);
         if (mlc_streq(r->state, "preparing"))
                 (void)json_object_set_new(r->seen, "failed", json_true());
         e = request_end(ctx, tx, r, "void");

@@ -363,7 +363,7 @@ order by r.seq, s.number
 
 -- name: rollout_check_splits
 -- Each split with the rollout that goes on there, or what is live.
-select s.route, s.model, s.environment, s.entry, r.id, coalesce(l.version, 0)
+select s.route, s.model, s.environment, s.entry, r.id, coalesce(l.version, 0), s.target
 from split s left join rollout r on r.model = s.model and r.environment = s.environment and r.ended is null
 left join environment_live l on l.model = s.model and l.environment = s.environment
 order by s.control, s.route

@@ -71,7 +71,7 @@ static int check_split(struct mlc_ctx *ctx, struct db_tx *tx, const struct check
                 return r;
         found = weight_in(entry, active.id != NULL ? active.version : live);
         if (active.id != NULL)
-                expected = rollout_weight(&active, active.step);
+                expected = rollout_weight_in(&active, db_text(rows, i, 6));
         if (found != expected && !(found == -1 && expected == 0))
                 say(c, "route '%s' of '%s': version %" PRId64 " has weight %d, not %d", route,
                     db_text(rows, i, 1), active.id != NULL ? active.version : live, found,

@@ -194,6 +194,8 @@ static void fold_bank(struct fold *f, const char *route, const char *key, json_t
         (void)snprintf(name, sizeof(name), "%s/%s/%" PRId64, route, variant, generation);
         if (epoch == NULL)
                 return; /* of before the rollout */
+        if (int_of(epoch, "step") < 0)
+                return; /* of a target whose wave is still to come */
         then = json_object_get(f->then, name);
         (void)json_object_set(f->now, name, bank);
         count_invalid(f, variant, bank, then);

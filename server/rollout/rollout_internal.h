@@ -75,8 +75,20 @@ int rollout_model_document(struct mlc_ctx *ctx, struct db_tx *tx, const char *mo
 
 /* The present step of the plan, borrowed; NULL behind the last one. */
 const json_t *rollout_step(const struct rollout *r, int step);
-/* The weight of the candidate in a step, of ROLLOUT_WHOLE. */
+/* The weight of the candidate in a step, of ROLLOUT_WHOLE, in the targets that it is about. */
 int rollout_weight(const struct rollout *r, int step);
+
+/* Steps name targets, and it is among them: the others stay as they are. */
+bool rollout_has_waves(const struct rollout *r);
+/* The step whose split a target has now; -1: none yet, the candidate has nothing there. */
+int rollout_step_in(const struct rollout *r, const char *target);
+int rollout_weight_in(const struct rollout *r, const char *target);
+/* {TARGET: weight} where steps name targets, else NULL; the caller's. */
+json_t *rollout_weights(const struct rollout *r);
+
+/* Where steps name targets, a leaf says the weights of each: {"targets":{"before","after"}}. */
+void rollout_detail_targets(json_t *detail, const struct rollout *before,
+                            const struct rollout *after);
 
 /* It brings back what was live before. */
 bool rollout_is_back(const struct rollout *r);
@@ -121,6 +133,8 @@ struct split_in {
         int tap; /* share of requests that are copied, of ROLLOUT_WHOLE */
         struct split_variant variants[2];
         size_t n;
+        const struct rollout *by; /* whose steps say the weights of each target; or NULL */
+        json_t *controls; /* NULL, or filled with {CONTROL: target} */
 };
 /*
  * Writes the splits of every route of the model in the environment, by the documents as they are,

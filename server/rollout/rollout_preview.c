@@ -150,6 +150,25 @@ static int64_t look(struct mlc_ctx *ctx, const struct counted *c)
         return requests_of(stats, c->route);
 }
 
+/* A step that is not about the target says so. */
+static void only_waves_of(const json_t *plan, const char *target, json_t *expected)
+{
+        json_t *item;
+        size_t i;
+
+        json_array_foreach (expected, i, item) {
+                if (mlc_rollout_step_of(plan, (int)i, target) == (int)i)
+                        continue;
+                (void)json_object_set_new(item, "expected_ms", json_null());
+                (void)json_object_set_new(item, "decided_by", json_string("nothing"));
+                (void)json_object_set_new(item, "check", json_null());
+                (void)json_object_set_new(item, "samples", json_null());
+                (void)json_object_set_new(item, "text",
+                                          json_string("this target stays as it is; other "
+                                                      "targets have this step"));
+        }
+}
+
 static int expect(struct mlc_ctx *ctx, const struct preview *p, const struct counted *c,
                   double rate, json_t *routes)
 {
@@ -159,6 +178,7 @@ static int expect(struct mlc_ctx *ctx, const struct preview *p, const struct cou
 
         if (r < 0)
                 return r;
+        only_waves_of(p->plan, c->target, expected);
         (void)json_array_append_new(
                 routes, json_pack("{s:s, s:s, s:o, s:o}", "route", c->route, "target", c->target,
                                   "rate", rate < 0 ? json_null() : json_sprintf("%.1f", rate),

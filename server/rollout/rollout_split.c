@@ -190,18 +190,71 @@ static const char *control_of(struct mlc_ctx *ctx, const json_t *traffic)
         return map != NULL ? ctx_printf(ctx, "%s;map=%s", control, map) : ctx_strdup(ctx, control);
 }
 
+static int64_t error_limit(const struct rollout *r, int at)
+{
+        int64_t requests = json_integer_value(json_object_get(rollout_step(r, at), "requests"));
+
+        return requests / 2 > 50 ? requests / 2 : 50;
+}
+
+static bool looks_at_outputs(const struct rollout *r)
+{
+        const json_t *check;
+        size_t i;
+
+        json_array_foreach (json_object_get(r->plan, "checks"), i, check)
+                if (mlc_streq(text_of(check, "type"), "prediction-distribution"))
+                        return true;
+        return false;
+}
+
+/* The share of requests to copy: what a mirror asks for; where outputs are looked at all of a short
+ * step, and of a longer one as many as decide in it. */
+static int tap_of(const struct rollout *r, int at)
+{
+        const json_t *step = at < 0 ? NULL : rollout_step(r, at);
+        int64_t requests = json_integer_value(json_object_get(step, "requests"));
+        int mirror = (int)json_integer_value(json_object_get(step, "mirror"));
+        int64_t share;
+
+        if (mirror > 0 || step == NULL || !looks_at_outputs(r))
+                return mirror;
+        share = requests > 0 ? ROLLOUT_WHOLE * (int64_t)ROLLOUT_TAP_REQUESTS / requests
+                             : ROLLOUT_WHOLE;
+        if (share > ROLLOUT_WHOLE)
+                return ROLLOUT_WHOLE;
+        return share < ROLLOUT_TAP_SAMPLE ? ROLLOUT_TAP_SAMPLE : (int)share;
+}
+
+/* As the step says that the target is in. */
+static void of_target(struct split_in *in, const char *target)
+{
+        int at = rollout_step_in(in->by, target), weight = rollout_weight_in(in->by, target);
+
+        in->tap = tap_of(in->by, at);
+        in->variants[0].weight = weight;
+        in->variants[0].error_limit = error_limit(in->by, at);
+        in->variants[1].weight = ROLLOUT_WHOLE - weight;
+}
+
 static int write_route(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w,
                        const json_t *target, const json_t *route)
 {
         const json_t *traffic = json_object_get(target, "traffic");
         const char *control = control_of(ctx, traffic), *name = text_of(route, "route");
-        _cleanup_(json_decref_p) json_t *entry = entry_of(ctx, tx, w->in, target, route);
+        struct split_in in = *w->in;
+        _cleanup_(json_decref_p) json_t *entry = NULL;
         const char *key = ctx_printf(ctx, "%s %s", control, name), *text;
         int64_t generation = 0;
         int r;
 
+        if (in.by != NULL)
+                of_target(&in, text_of(target, "name"));
+        entry = entry_of(ctx, tx, &in, target, route);
         if (control == NULL || entry == NULL || key == NULL)
                 return ctx->err.code;
+        if (in.controls != NULL)
+                (void)json_object_set(in.controls, control, json_object_get(target, "name"));
         text = rollout_text(ctx, entry);
         if (text == NULL)
                 return ctx->err.code;
@@ -274,9 +327,31 @@ int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in
         return 0;
 }
 
+/* --- what counters of a generation stand for --- */
+
+struct moved {
+        const json_t *generations; /* {CONTROL: generation} of those that change */
+        const json_t *controls; /* {CONTROL: target} of all */
+        int weight; /* where all targets have the same */
+};
+
+/* A time and place of one weight: targets that stay as they are in an earlier step are apart from
+ * those that the present one is about, whose number is the largest. */
+static json_t *epoch_of(const struct rollout *r, const struct moved *m, const char *control,
+                        json_int_t last)
+{
+        const char *target = json_string_value(json_object_get(m->controls, control));
+        int at = rollout_step_in(r, target != NULL ? target : "");
+        bool waves = rollout_has_waves(r);
+
+        return json_pack("{s:I, s:i, s:i, s:I}", "epoch", last - (r->step - at), "weight",
+                         waves ? rollout_weight_in(r, target != NULL ? target : "") : m->weight,
+                         "step", at, "since_ms", (json_int_t)r->now_ms);
+}
+
 /* What a gateway counts under its newest generation is from now on of this step, though its table
- * stays as it is: two steps may have the same weight. */
-static void count_anew(const struct rollout *r, json_t *of, json_int_t epoch, int weight)
+ * stays as it is: two steps may have the same weight. Those that the step is not about go on. */
+static void count_anew(const struct rollout *r, json_t *of, json_t *epoch)
 {
         const char *key, *newest = NULL;
         json_t *unused;
@@ -285,45 +360,40 @@ static void count_anew(const struct rollout *r, json_t *of, json_int_t epoch, in
                 if (newest == NULL || strlen(key) > strlen(newest) ||
                     (strlen(key) == strlen(newest) && strcmp(key, newest) > 0))
                         newest = key;
-        if (newest == NULL)
-                return;
-        (void)json_object_set_new(of, newest,
-                                  json_pack("{s:I, s:i, s:i, s:I}", "epoch", epoch, "weight",
-                                            weight, "step", r->step, "since_ms",
-                                            (json_int_t)r->now_ms));
+        if (newest != NULL && json_integer_value(json_object_get(epoch, "step")) == r->step)
+                (void)json_object_set(of, newest, epoch);
+        json_decref(epoch);
 }
 
 /* seen.weights: {CONTROL: {GENERATION: {"epoch","weight","step","since_ms"}}}, so that counters of
- * a generation find theirs. */
-static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, json_t *generations,
-                    int weight)
+ * a generation find theirs; step -1: the candidate has nothing there yet, nothing is compared. */
+static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const struct moved *m)
 {
-        json_t *weights = json_object_get(r->seen, "weights");
-        json_int_t epoch = json_integer_value(json_object_get(r->seen, "epoch")) + 1;
+        json_t *weights = json_object_get(r->seen, "weights"), *of;
+        json_int_t last = json_integer_value(json_object_get(r->seen, "epoch")) + 1;
         const char *control, *text;
-        json_t *generation;
+        const json_t *generation;
 
+        if (rollout_has_waves(r))
+                last += r->step + 1; /* room for a number of each step */
         if (weights == NULL) {
                 weights = json_object();
                 (void)json_object_set_new(r->seen, "weights", weights);
         }
-        (void)json_object_set_new(r->seen, "epoch", json_integer(epoch));
-        json_object_foreach (weights, control, generation)
-                if (json_object_get(generations, control) == NULL)
-                        count_anew(r, generation, epoch, weight);
-        json_object_foreach (generations, control, generation) {
-                json_t *of = json_object_get(weights, control);
+        (void)json_object_set_new(r->seen, "epoch", json_integer(last));
+        json_object_foreach (weights, control, of)
+                if (json_object_get(m->generations, control) == NULL)
+                        count_anew(r, of, epoch_of(r, m, control, last));
+        json_object_foreach ((json_t *)(uintptr_t)m->generations, control, generation) {
                 char key[24];
 
+                of = json_object_get(weights, control);
                 if (of == NULL) {
                         of = json_object();
                         (void)json_object_set_new(weights, control, of);
                 }
                 (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(generation));
-                (void)json_object_set_new(of, key,
-                                          json_pack("{s:I, s:i, s:i, s:I}", "epoch", epoch,
-                                                    "weight", weight, "step", r->step, "since_ms",
-                                                    (json_int_t)r->now_ms));
+                (void)json_object_set_new(of, key, epoch_of(r, m, control, last));
         }
         text = rollout_text(ctx, r->seen);
         if (text == NULL)
@@ -331,46 +401,9 @@ static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, js
         return db_run(tx, SQL_ROLLOUT_SEEN, NULL, DB_TEXT(r->id), DB_TEXT(text));
 }
 
-static int64_t error_limit(const struct rollout *r)
-{
-        int64_t requests =
-                json_integer_value(json_object_get(rollout_step(r, r->step), "requests"));
-
-        return requests / 2 > 50 ? requests / 2 : 50;
-}
-
-static bool looks_at_outputs(const struct rollout *r)
-{
-        const json_t *check;
-        size_t i;
-
-        json_array_foreach (json_object_get(r->plan, "checks"), i, check)
-                if (mlc_streq(text_of(check, "type"), "prediction-distribution"))
-                        return true;
-        return false;
-}
-
-/* The share of requests to copy: what a mirror asks for; where outputs are looked at all of a short
- * step, and of a longer one as many as decide in it. */
-static int tap_of(const struct rollout *r)
-{
-        const json_t *step = rollout_step(r, r->step);
-        int64_t requests = json_integer_value(json_object_get(step, "requests"));
-        int mirror = (int)json_integer_value(json_object_get(step, "mirror"));
-        int64_t share;
-
-        if (mirror > 0 || step == NULL || !looks_at_outputs(r))
-                return mirror;
-        share = requests > 0 ? ROLLOUT_WHOLE * (int64_t)ROLLOUT_TAP_REQUESTS / requests
-                             : ROLLOUT_WHOLE;
-        if (share > ROLLOUT_WHOLE)
-                return ROLLOUT_WHOLE;
-        return share < ROLLOUT_TAP_SAMPLE ? ROLLOUT_TAP_SAMPLE : (int)share;
-}
-
 int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int weight)
 {
-        _cleanup_(json_decref_p) json_t *generations = NULL;
+        _cleanup_(json_decref_p) json_t *generations = NULL, *controls = json_object();
         struct split_in in = {
                 .environment = r->environment,
                 .model = r->model,
@@ -378,7 +411,8 @@ int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int 
                 .name = r->name,
                 .salt = r->id,
                 .on_lost_control = json_string_value(json_object_get(r->plan, "on_lost_control")),
-                .tap = tap_of(r)};
+                .tap = tap_of(r, r->step),
+                .controls = controls};
         int e;
 
         if (r->from_version == 0 || rollout_is_back(r)) {
@@ -388,17 +422,19 @@ int split_rollout(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int 
                         in.variants[in.n++] = (struct split_variant){
                                 .name = "stable", .version = alone, .weight = ROLLOUT_WHOLE};
         } else {
-                in.variants[in.n++] = (struct split_variant){.name = "candidate",
-                                                             .version = r->version,
-                                                             .weight = weight,
-                                                             .leased = true,
-                                                             .error_limit = error_limit(r)};
+                in.variants[in.n++] =
+                        (struct split_variant){.name = "candidate",
+                                               .version = r->version,
+                                               .weight = weight,
+                                               .leased = true,
+                                               .error_limit = error_limit(r, r->step)};
                 in.variants[in.n++] = (struct split_variant){.name = "stable",
                                                              .version = r->from_version,
                                                              .weight = ROLLOUT_WHOLE - weight};
+                in.by = rollout_has_waves(r) ? r : NULL;
         }
         e = split_write(ctx, tx, &in, &generations);
-        return e < 0 ? e : remember(ctx, tx, r, generations, weight);
+        return e < 0 ? e : remember(ctx, tx, r, &(struct moved){generations, controls, weight});
 }
 
 int split_settle(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, int64_t version)

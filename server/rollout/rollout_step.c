@@ -71,11 +71,14 @@ static int read_routes(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollo
         int e = db_run(tx, SQL_SPLIT_COUNTED, &rows, DB_TEXT(r->model), DB_TEXT(r->environment));
 
         for (int i = 0; e == 0 && i < rows.n; i++) {
-                const char *control = db_text(&rows, i, 0);
+                const char *control = db_text(&rows, i, 0), *target = db_text(&rows, i, 4);
                 json_t *g = json_object_get(gateways, control), *entry = NULL;
 
+                if (rollout_step_in(r, target) < 0)
+                        continue; /* its wave is still to come: nobody needs to ask it */
                 if (g == NULL) {
-                        g = json_pack("{s:s, s:{}}", "driver", db_text(&rows, i, 3), "routes");
+                        g = json_pack("{s:s, s:s, s:{}}", "driver", db_text(&rows, i, 3), "target",
+                                      target, "routes");
                         (void)json_object_set_new(gateways, control, g);
                 }
                 e = rollout_parse(ctx, db_text(&rows, i, 2), &entry);
@@ -108,12 +111,14 @@ static json_t *whom(const json_t *entry, const char *variant)
 /* Routes whose requests are copied: what the mirror is to look at until the next tick. */
 static void watch_routes(struct mlc_ctx *ctx, struct look *l, const struct rollout *r)
 {
-        const json_t *step = rollout_step(r, r->step);
-        bool mirrors = mlc_streq(text_of(step, "kind"), "mirror");
         const char *control, *route;
         json_t *g, *entry;
 
-        json_object_foreach (l->gateways, control, g)
+        json_object_foreach (l->gateways, control, g) {
+                int at = rollout_step_in(r, text_of(g, "target"));
+                const json_t *step = rollout_step(r, at);
+                bool mirrors = mlc_streq(text_of(step, "kind"), "mirror");
+
                 json_object_foreach (json_object_get(g, "routes"), route, entry) {
                         bool taps = json_is_object(json_object_get(entry, "tap"));
 
@@ -132,6 +137,7 @@ static void watch_routes(struct mlc_ctx *ctx, struct look *l, const struct rollo
                                           taps ? (json_int_t)0 : (json_int_t)int_of(step, "mirror"),
                                           "generation", json_object_get(entry, "generation")));
                 }
+        }
 }
 
 static void set_watch(struct mlc_ctx *ctx, const json_t *watch)
@@ -293,8 +299,8 @@ static int fold_mirrored(struct mlc_ctx *ctx, struct rollout *r, const struct lo
                 epoch = counters_epoch(json_object_get(weights, text_of(m, "control")),
                                        int_of(m, "generation"));
                 increment = json_object_get(m, "increment");
-                if (epoch == NULL)
-                        continue; /* of before the rollout */
+                if (epoch == NULL || int_of(epoch, "step") < 0)
+                        continue; /* of before the rollout, or of the target's wave */
                 (void)json_object_set(increment, "generation", json_object_get(epoch, "epoch"));
                 (void)json_object_set(increment, "step", json_object_get(epoch, "step"));
                 (void)json_object_set(increment, "weight", json_object_get(epoch, "weight"));
@@ -403,6 +409,7 @@ static int move_to(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                 return e;
         detail = json_pack("{s:{s:i, s:i}, s:s?}", "weights", "before", before, "after", after,
                            "evidence", decision != NULL ? evidence : NULL);
+        rollout_detail_targets(detail, r, &next);
         change.detail = detail;
         (void)json_object_set_new(r->seen, "step_ms", json_integer(0));
         (void)json_object_set_new(r->seen, "silent_ms", json_integer(0));

@@ -267,8 +267,10 @@ static const struct {
              "{driver: oip, instances: [{url: 'http://y', repository: {dir: /b}}]}, traffic: "
              "{driver: nginx, control: 'unix:/c'}}]\n",
          "line 4, column ", "the same traffic control"},
-        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, targets: [eu]}]}\n",
-         "line 4, column 50: ", "not supported yet"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, targets: []}]}\n",
+         "line 4, column ", "leave it out"},
+        {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, targets: [EU]}]}\n",
+         "line 4, column ", "lower-case"},
         {MODEL "rollout: {strategy: canary, steps: [{weight: 5%, checks: [x]}], checks: [{id: y, "
                "type: labels, margin: 1%}]}\n",
          "line 4, column 59: ", "there is no check 'x'"},

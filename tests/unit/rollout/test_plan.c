@@ -169,6 +169,81 @@ static void what_cannot_be_is_refused(void **state)
         }
 }
 
+#define TWO                                                                                        \
+        "{'apiVersion':'mlctl/v1','kind':'Environment','name':'production','targets':[{'name':"    \
+        "'eu','serving':{'driver':'oip','instances':[{'url':'http://x','repository':{'dir':'/a'}"  \
+        "}]}},{'name':'us','serving':{'driver':'oip','instances':[{'url':'http://y','repository':" \
+        "{'dir':'/b'}}]}}]}"
+
+static void waves(void **state)
+{
+        static const struct {
+                const char *steps, *field; /* NULL: it suits */
+        } v[] = {
+                {"{'weight':'5%','targets':['eu']},{'weight':'100%'}", NULL},
+                {"{'weight':'100%','targets':['eu']},{'weight':'100%','targets':['us']}", NULL},
+                {"{'weight':'100%','targets':['eu']},{'weight':'50%'},{'weight':'100%','targets':"
+                 "['us','eu']}",
+                 NULL},
+                {"{'weight':'5%','targets':['eu']},{'weight':'50%','targets':['us']}", NULL},
+                {"{'weight':'5%','targets':['eu','asia']},{'weight':'100%'}",
+                 "/rollout/steps/0/targets/1"},
+                {"{'weight':'5%','targets':['eu']},{'weight':'100%','targets':['us']}",
+                 "/rollout/steps/1"},
+                {"{'weight':'100%','targets':['eu']}", "/rollout/steps/0"},
+                {"{'mirror':'5%','targets':['eu']},{'weight':'100%','targets':['us']}",
+                 "/rollout/steps/1"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+                _cleanup_(json_decref_p) json_t *env = document(TWO), *m = NULL, *plan = NULL;
+                struct mlc_err err = {0}, again = {0};
+                struct mlc_rollout_docs docs;
+                char model[1024];
+                int r;
+
+                (void)snprintf(model, sizeof(model), ROLLOUT("{'strategy':'canary','steps':[%s]}"),
+                               v[i].steps);
+                m = document(model);
+                docs = (struct mlc_rollout_docs){.model = m, .environment = env};
+                r = mlc_rollout_plan(&docs, &plan, &err);
+                assert_int_equal(r, v[i].field == NULL ? 0 : MLC_E_INVALID);
+                assert_int_equal(mlc_rollout_suits(&docs, &again), r);
+                if (r < 0) {
+                        assert_string_equal(err.field, v[i].field);
+                        assert_string_equal(again.field, v[i].field);
+                        continue;
+                }
+                assert_int_equal(json_array_size(json_object_get(plan, "targets")), 2);
+                docs.first = true; /* nothing is compared, all at once */
+                json_decref(plan);
+                plan = NULL;
+                assert_int_equal(mlc_rollout_plan(&docs, &plan, &err), 0);
+                assert_null(json_object_get(plan, "targets"));
+                assert_null(json_object_get(step(plan, 0), "targets"));
+        }
+}
+
+static void targets_stay_where_they_are(void **state)
+{
+        _cleanup_(json_decref_p) json_t *plan = plan_in(
+                TWO,
+                ROLLOUT("{'strategy':'canary','steps':[{'weight':'5%','targets':['eu']},{'weight':"
+                        "'50%','targets':['eu']},{'weight':'5%','targets':['us']},{'weight':"
+                        "'60%'}]}"),
+                false);
+        static const int eu[] = {0, 1, 1, 3, 4}, us[] = {-1, -1, 2, 3, 4};
+
+        (void)state;
+        assert_int_equal(n_steps(plan), 5);
+        for (int i = 0; i < 5; i++) {
+                assert_int_equal(mlc_rollout_step_of(plan, i, "eu"), eu[i]);
+                assert_int_equal(mlc_rollout_step_of(plan, i, "us"), us[i]);
+        }
+        assert_int_equal(mlc_rollout_step_of(plan, -1, "eu"), -1);
+}
+
 /* What HAProxy would leave out is refused as soon as somebody writes it down. */
 static void what_suits(void **state)
 {
@@ -344,6 +419,8 @@ int main(void)
                 cmocka_unit_test(same_documents_same_plan),
                 cmocka_unit_test(the_first_version_has_nothing_beside_it),
                 cmocka_unit_test(what_cannot_be_is_refused),
+                cmocka_unit_test(waves),
+                cmocka_unit_test(targets_stay_where_they_are),
                 cmocka_unit_test(what_suits),
                 cmocka_unit_test(what_copies_suit),
                 cmocka_unit_test(times_are_foretold),
