@@ -179,13 +179,24 @@ def test_whatever_comes_is_answered_at_once(server):
     assert metric(server, "asked") == asked
 
 
-def test_clients_go_on_without_mlctld(case, server):
+def test_without_mlctld_and_without_the_option(case, server, people):
+    case.apply({**SHADOW, "steps": [{"mirror": "100%", "requests": 1000000}, {"weight": "100%"}]})
+    promotion = case.promote(case.version())
+    case.wait_rollout(promotion, lambda r: r["state"] == "running" and r["in_force"])
     server.stop()
+    options = server.options
+    server.options = options[:options.index("--mirror-listen")]
     try:
         client = Client(case.front.port)
-        for n in range(5):
+        for n in range(5):  # clients do not notice
             status, headers, _ = client.infer(route=case.route, user=f"u{n}")
             assert (status, headers["X-Mlctl-Version"]) == (200, str(case.first))
         client.close()
+        server.start()
+        case.model.http = server.client(people["pat"].http.token)
+        held = case.wait_rollout(promotion, lambda r: "--mirror-listen" in (r["hold"] or ""))
+        assert held["state"] == "running" and held["weight"] == 0
     finally:
+        server.stop()
+        server.options = options
         server.start()
