@@ -6,23 +6,6 @@
 
 #define LIMIT(q) ((q).has_limit ? (q).limit : APPROVAL_PAGE_DEFAULT)
 
-static int cursor_seq(struct mlc_ctx *ctx, const char *cursor, int64_t *ret)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r;
-
-        if (cursor == NULL)
-                return 0;
-        r = http_cursor_read(ctx, cursor, &keys);
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != 1 || !json_is_integer(json_array_get(keys, 0)))
-                return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor",
-                                      "the cursor is of another list");
-        *ret = json_integer_value(json_array_get(keys, 0));
-        return 0;
-}
-
 int api_change_list(struct mlc_ctx *ctx, const struct api_change_list_req *req,
                     struct http_reply *reply)
 {
@@ -32,7 +15,7 @@ int api_change_list(struct mlc_ctx *ctx, const struct api_change_list_req *req,
         _cleanup_(json_decref_p) json_t *keys = NULL;
         int64_t before = INT64_MAX, limit = LIMIT(req->query);
         const char *readable, *next = NULL;
-        int r = cursor_seq(ctx, req->query.cursor, &before);
+        int r = http_cursor_number(ctx, req->query.cursor, &before);
 
         if (r == 0)
                 r = approval_readable(ctx, &readable);

@@ -97,19 +97,13 @@ int api_login(struct mlc_ctx *ctx, const struct api_login_req *req, struct http_
 int api_user_list(struct mlc_ctx *ctx, const struct api_user_list_req *req,
                   struct http_reply *reply)
 {
-        _cleanup_(json_decref_p) json_t *keys = NULL, *items = NULL;
+        _cleanup_(json_decref_p) json_t *items = NULL;
         const char *after = "", *last, *next = NULL;
         int r;
 
-        if (req->query.cursor != NULL) {
-                r = http_cursor_read(ctx, req->query.cursor, &keys);
-                if (r < 0)
-                        return r;
-                after = json_string_value(json_array_get(keys, 0));
-                if (after == NULL)
-                        return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor",
-                                              "the cursor is of another list");
-        }
+        r = http_cursor_texts(ctx, req->query.cursor, &after, 1);
+        if (r < 0)
+                return r;
         r = auth_user_list(ctx, after, req->query.has_limit ? req->query.limit : PAGE_DEFAULT,
                            &items, &last);
         if (r < 0)

@@ -62,45 +62,6 @@ static int reply_items(struct mlc_ctx *ctx, const struct db_rows *rows, int64_t 
         return 0;
 }
 
-static int wrong_cursor(struct mlc_ctx *ctx)
-{
-        return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor", "the cursor is of another list");
-}
-
-static int cursor_texts(struct mlc_ctx *ctx, const char *cursor, const char *ret[2])
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r = http_cursor_read(ctx, cursor, &keys);
-
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != 2)
-                return wrong_cursor(ctx);
-        for (size_t i = 0; i < 2; i++) {
-                const char *s = json_string_value(json_array_get(keys, i));
-
-                if (s == NULL)
-                        return wrong_cursor(ctx);
-                ret[i] = ctx_strdup(ctx, s);
-                if (ret[i] == NULL)
-                        return ctx->err.code;
-        }
-        return 0;
-}
-
-static int cursor_number(struct mlc_ctx *ctx, const char *cursor, int64_t *ret)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r = http_cursor_read(ctx, cursor, &keys);
-
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != 1 || !json_is_integer(json_array_get(keys, 0)))
-                return wrong_cursor(ctx);
-        *ret = json_integer_value(json_array_get(keys, 0));
-        return 0;
-}
-
 /* "{a,b}" of the namespaces that the caller may read, NULL: all. */
 static int readable(struct mlc_ctx *ctx, const char **ret)
 {
@@ -137,7 +98,7 @@ int api_document_list(struct mlc_ctx *ctx, const struct api_document_list_req *r
         _cleanup_(json_decref_p) json_t *next = NULL;
         const char *after[2] = {"", ""}, *namespaces = NULL;
         int64_t limit = LIMIT(req->query);
-        int r = req->query.cursor != NULL ? cursor_texts(ctx, req->query.cursor, after) : 0;
+        int r = http_cursor_texts(ctx, req->query.cursor, after, 2);
 
         if (r == 0)
                 r = readable(ctx, &namespaces);
@@ -289,7 +250,7 @@ int api_evaluation_list(struct mlc_ctx *ctx, const struct api_evaluation_list_re
         struct gate_subject s = SUBJECT(req);
         int64_t limit = LIMIT(req->query), before = INT64_MAX;
         struct gate_version v;
-        int r = req->query.cursor != NULL ? cursor_number(ctx, req->query.cursor, &before) : 0;
+        int r = http_cursor_number(ctx, req->query.cursor, &before);
 
         if (r == 0)
                 r = db_tx_begin_read(ctx, &tx);

@@ -99,3 +99,42 @@ int http_cursor_read(struct mlc_ctx *ctx, const char *cursor, json_t **ret_keys)
                                       "is not a cursor of this list; start again without one");
         return 0;
 }
+
+static int of_another_list(struct mlc_ctx *ctx)
+{
+        return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor", "the cursor is of another list");
+}
+
+int http_cursor_number(struct mlc_ctx *ctx, const char *cursor, int64_t *ret)
+{
+        _cleanup_(json_decref_p) json_t *keys = NULL;
+        int r = cursor != NULL ? http_cursor_read(ctx, cursor, &keys) : 0;
+
+        if (r < 0 || cursor == NULL)
+                return r;
+        if (json_array_size(keys) != 1 || !json_is_integer(json_array_get(keys, 0)))
+                return of_another_list(ctx);
+        *ret = json_integer_value(json_array_get(keys, 0));
+        return 0;
+}
+
+int http_cursor_texts(struct mlc_ctx *ctx, const char *cursor, const char **ret, size_t n)
+{
+        _cleanup_(json_decref_p) json_t *keys = NULL;
+        int r = cursor != NULL ? http_cursor_read(ctx, cursor, &keys) : 0;
+
+        if (r < 0 || cursor == NULL)
+                return r;
+        if (json_array_size(keys) != n)
+                return of_another_list(ctx);
+        for (size_t i = 0; i < n; i++) {
+                const char *s = json_string_value(json_array_get(keys, i));
+
+                if (s == NULL)
+                        return of_another_list(ctx);
+                ret[i] = ctx_strdup(ctx, s);
+                if (ret[i] == NULL)
+                        return ctx->err.code;
+        }
+        return 0;
+}

@@ -110,3 +110,8 @@ int http_idempotent_forget(struct db_tx *tx, const char *user, const char *name)
  * query:cursor. */
 char *http_cursor_make(struct mlc_ctx *ctx, const json_t *keys);
 int http_cursor_read(struct mlc_ctx *ctx, const char *cursor, json_t **ret_keys) MLC_CHECK;
+/* A cursor of one number, or of n texts (in the arena). NULL, the first page: `ret` stays as it
+ * is. */
+int http_cursor_number(struct mlc_ctx *ctx, const char *cursor, int64_t *ret) MLC_CHECK;
+int http_cursor_texts(struct mlc_ctx *ctx, const char *cursor, const char **ret,
+                      size_t n) MLC_CHECK;

@@ -20,31 +20,6 @@ static int get_shown(struct mlc_ctx *ctx, const char *id, json_t **ret)
 
 /* --- pages --- */
 
-/* A cursor of one number (`ret`) or one text (`ret_text`). */
-static int read_cursor(struct mlc_ctx *ctx, const char *cursor, int64_t *ret, const char **ret_text)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        const json_t *key;
-        int r;
-
-        if (cursor == NULL)
-                return 0;
-        r = http_cursor_read(ctx, cursor, &keys);
-        if (r < 0)
-                return r;
-        key = json_array_get(keys, 0);
-        if (json_array_size(keys) != 1 ||
-            (ret != NULL ? !json_is_integer(key) : !json_is_string(key)))
-                return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor",
-                                      "the cursor is of another list");
-        if (ret != NULL) {
-                *ret = json_integer_value(key);
-                return 0;
-        }
-        *ret_text = ctx_strdup(ctx, json_string_value(key));
-        return *ret_text != NULL ? 0 : ctx->err.code;
-}
-
 /* Steals `items` and `key` (NULL: the last page). */
 static int reply_page(struct mlc_ctx *ctx, json_t *items, json_t *key, struct http_reply *reply)
 {
@@ -67,7 +42,7 @@ int api_promotion_list(struct mlc_ctx *ctx, const struct api_promotion_list_req 
         _cleanup_(json_decref_p) json_t *items = json_array();
         int64_t before = INT64_MAX, limit = LIMIT(req->query);
         const char *readable;
-        int r = read_cursor(ctx, req->query.cursor, &before, NULL);
+        int r = http_cursor_number(ctx, req->query.cursor, &before);
 
         if (r == 0)
                 r = promotion_readable(ctx, &readable);
@@ -117,7 +92,7 @@ int api_environment_list(struct mlc_ctx *ctx, const struct api_environment_list_
         _cleanup_(json_decref_p) json_t *items = json_array();
         const char *after = "", *readable;
         int64_t limit = LIMIT(req->query);
-        int r = read_cursor(ctx, req->query.cursor, NULL, &after);
+        int r = http_cursor_texts(ctx, req->query.cursor, &after, 1);
 
         if (r == 0)
                 r = promotion_readable(ctx, &readable);

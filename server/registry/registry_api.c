@@ -49,53 +49,6 @@ static int page_end(struct mlc_ctx *ctx, struct mlc_str *page, const json_t *key
         return 0;
 }
 
-static int wrong_cursor(struct mlc_ctx *ctx)
-{
-        return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor", "the cursor is of another list");
-}
-
-/* A cursor of one number; `ret` keeps its value without a cursor. */
-static int cursor_number(struct mlc_ctx *ctx, const char *cursor, int64_t *ret)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r;
-
-        if (cursor == NULL)
-                return 0;
-        r = http_cursor_read(ctx, cursor, &keys);
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != 1 || !json_is_integer(json_array_get(keys, 0)))
-                return wrong_cursor(ctx);
-        *ret = json_integer_value(json_array_get(keys, 0));
-        return 0;
-}
-
-/* A cursor of n texts. */
-static int cursor_texts(struct mlc_ctx *ctx, const char *cursor, const char **ret, size_t n)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r;
-
-        if (cursor == NULL)
-                return 0;
-        r = http_cursor_read(ctx, cursor, &keys);
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != n)
-                return wrong_cursor(ctx);
-        for (size_t i = 0; i < n; i++) {
-                const char *s = json_string_value(json_array_get(keys, i));
-
-                if (s == NULL)
-                        return wrong_cursor(ctx);
-                ret[i] = ctx_strdup(ctx, s);
-                if (ret[i] == NULL)
-                        return ctx->err.code;
-        }
-        return 0;
-}
-
 /* Rows whose column 0 is the item's text; one more than `limit` was asked for. */
 static int reply_items(struct mlc_ctx *ctx, const struct db_rows *rows, int64_t limit,
                        const json_t *next, struct http_reply *reply)
@@ -122,7 +75,7 @@ int api_model_list(struct mlc_ctx *ctx, const struct api_model_list_req *req,
         int64_t limit = LIMIT(req->query);
         int r;
 
-        r = cursor_texts(ctx, req->query.cursor, after, 2);
+        r = http_cursor_texts(ctx, req->query.cursor, after, 2);
         if (r < 0)
                 return r;
         r = registry_readable(ctx, &readable);
@@ -547,7 +500,7 @@ int api_version_list(struct mlc_ctx *ctx, const struct api_version_list_req *req
         r = registry_name_make(ctx, req->path.namespace, req->path.model, &name);
         if (r < 0)
                 return r;
-        r = cursor_number(ctx, req->query.cursor, &f.before);
+        r = http_cursor_number(ctx, req->query.cursor, &f.before);
         if (r < 0)
                 return r;
         r = parse_label(ctx, req->query.label, &f);
@@ -581,7 +534,7 @@ int api_version_search(struct mlc_ctx *ctx, const struct api_version_search_req 
         const char *readable;
         int r;
 
-        r = cursor_number(ctx, req->query.cursor, &f.before);
+        r = http_cursor_number(ctx, req->query.cursor, &f.before);
         if (r < 0)
                 return r;
         r = parse_label(ctx, req->query.label, &f);
@@ -636,7 +589,7 @@ int api_alias_list(struct mlc_ctx *ctx, const struct api_alias_list_req *req,
         r = registry_name_make(ctx, req->path.namespace, req->path.model, &name);
         if (r < 0)
                 return r;
-        r = cursor_texts(ctx, req->query.cursor, &after, 1);
+        r = http_cursor_texts(ctx, req->query.cursor, &after, 1);
         if (r < 0)
                 return r;
         r = db_tx_begin_read(ctx, &tx);
@@ -728,7 +681,7 @@ int api_alias_history(struct mlc_ctx *ctx, const struct api_alias_history_req *r
         r = registry_name_make(ctx, req->path.namespace, req->path.model, &name);
         if (r < 0)
                 return r;
-        r = cursor_number(ctx, req->query.cursor, &before);
+        r = http_cursor_number(ctx, req->query.cursor, &before);
         if (r < 0)
                 return r;
         if (req->query.at != NULL) {

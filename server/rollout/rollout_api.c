@@ -14,23 +14,6 @@
 
 /* --- pages --- */
 
-static int read_cursor(struct mlc_ctx *ctx, const char *cursor, int64_t *ret)
-{
-        _cleanup_(json_decref_p) json_t *keys = NULL;
-        int r;
-
-        if (cursor == NULL)
-                return 0;
-        r = http_cursor_read(ctx, cursor, &keys);
-        if (r < 0)
-                return r;
-        if (json_array_size(keys) != 1 || !json_is_integer(json_array_get(keys, 0)))
-                return ctx_fail_field(ctx, MLC_E_INVALID, "query:cursor",
-                                      "the cursor is of another list");
-        *ret = json_integer_value(json_array_get(keys, 0));
-        return 0;
-}
-
 int api_rollout_list(struct mlc_ctx *ctx, const struct api_rollout_list_req *req,
                      struct http_reply *reply)
 {
@@ -39,7 +22,7 @@ int api_rollout_list(struct mlc_ctx *ctx, const struct api_rollout_list_req *req
         _cleanup_(json_decref_p) json_t *items = json_array(), *keys = NULL;
         int64_t before = INT64_MAX, limit = req->query.has_limit ? req->query.limit : PAGE_DEFAULT;
         const char *readable = NULL, *cursor = NULL;
-        int r = read_cursor(ctx, req->query.cursor, &before);
+        int r = http_cursor_number(ctx, req->query.cursor, &before);
 
         if (r == 0)
                 r = promotion_readable(ctx, &readable);
