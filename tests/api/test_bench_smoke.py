@@ -9,7 +9,7 @@ from support.server import ROOT, build_directory
 
 RUN = ROOT / "tests" / "bench" / "run"
 NAMES = ["push", "pull", "audited-writes", "verify", "read", "gateway", "verdict", "promote",
-         "rollout-sim"]
+         "rollout-sim", "rollouts"]
 
 
 def run(*args, status=0):

@@ -78,7 +78,7 @@ class Site:
     The server runs with --gateway and --serving-root ROOT; repositories are made below ROOT.
     """
 
-    def __init__(self, server, people, root, more="", traffic=None):
+    def __init__(self, server, people, root, more="", traffic=None, serving=Serving):
         self.server, self.people = server, people
         self.admin = server.client(server.admin_token)
         self.env = judged.fresh("online")
@@ -88,7 +88,7 @@ class Site:
         for name in ("a", "b"):
             folder = root / f"{self.env}-{name}"
             folder.mkdir()
-            self.instances.append(Serving(folder))
+            self.instances.append(serving(folder))
         self.apply(more)
 
     def apply(self, more=""):
