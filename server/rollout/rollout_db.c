@@ -94,11 +94,38 @@ static int read_texts(struct mlc_ctx *ctx, const struct db_rows *rows, struct ro
         return 0;
 }
 
+/* `whole`: with what is folded, which is most of a row. */
+static int read_row(struct mlc_ctx *ctx, const struct db_rows *rows, bool whole,
+                    struct rollout *ret)
+{
+        _cleanup_(rollout_done) struct rollout r = {.now_ms = mlc_now_ms()};
+        int e = read_texts(ctx, rows, &r);
+
+        if (e == 0)
+                e = split_name(ctx, &r);
+        if (e == 0)
+                e = rollout_parse(ctx, db_text(rows, 0, C_PLAN), &r.plan);
+        if (e == 0 && whole)
+                e = rollout_parse(ctx, db_text(rows, 0, C_STATS), &r.stats);
+        if (e == 0 && whole)
+                e = rollout_parse(ctx, db_text(rows, 0, C_SEEN), &r.seen);
+        if (e < 0)
+                return e;
+        r.version = db_int(rows, 0, C_VERSION);
+        r.from_version = db_int(rows, 0, C_FROM_VERSION);
+        r.step = (int)db_int(rows, 0, C_STEP);
+        r.paused = db_bool(rows, 0, C_PAUSED);
+        r.step_since_ms = db_int(rows, 0, C_STEP_SINCE);
+        r.created_ms = db_int(rows, 0, C_CREATED);
+        *ret = r;
+        r.plan = r.stats = r.seen = NULL;
+        return 0;
+}
+
 int rollout_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock,
                  struct rollout *ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        _cleanup_(rollout_done) struct rollout r = {.now_ms = mlc_now_ms()};
         int e = lock ? db_run(tx, SQL_ROLLOUT_LOCK, &rows, DB_TEXT(id))
                      : db_run(tx, SQL_ROLLOUT_READ, &rows, DB_TEXT(id));
 
@@ -106,26 +133,19 @@ int rollout_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool loc
                 return e;
         if (rows.n == 0)
                 return ctx_fail(ctx, MLC_E_NOT_FOUND, "there is no rollout '%s'", id);
-        e = read_texts(ctx, &rows, &r);
-        if (e == 0)
-                e = split_name(ctx, &r);
-        if (e == 0)
-                e = rollout_parse(ctx, db_text(&rows, 0, C_PLAN), &r.plan);
-        if (e == 0)
-                e = rollout_parse(ctx, db_text(&rows, 0, C_STATS), &r.stats);
-        if (e == 0)
-                e = rollout_parse(ctx, db_text(&rows, 0, C_SEEN), &r.seen);
+        return read_row(ctx, &rows, true, ret);
+}
+
+int rollout_peek(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct rollout *ret)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int e = db_run(tx, SQL_ROLLOUT_READ, &rows, DB_TEXT(id));
+
         if (e < 0)
                 return e;
-        r.version = db_int(&rows, 0, C_VERSION);
-        r.from_version = db_int(&rows, 0, C_FROM_VERSION);
-        r.step = (int)db_int(&rows, 0, C_STEP);
-        r.paused = db_bool(&rows, 0, C_PAUSED);
-        r.step_since_ms = db_int(&rows, 0, C_STEP_SINCE);
-        r.created_ms = db_int(&rows, 0, C_CREATED);
-        *ret = r;
-        r.plan = r.stats = r.seen = NULL;
-        return 0;
+        if (rows.n == 0)
+                return ctx_fail(ctx, MLC_E_NOT_FOUND, "there is no rollout '%s'", id);
+        return read_row(ctx, &rows, false, ret);
 }
 
 int rollout_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,

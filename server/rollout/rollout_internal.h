@@ -51,6 +51,9 @@ const char *rollout_text(struct mlc_ctx *ctx, const json_t *j);
  * may not read. */
 int rollout_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool lock,
                  struct rollout *ret) MLC_CHECK;
+/* The same without `stats` and `seen` (NULL), and without a lock: sooner. */
+int rollout_peek(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                 struct rollout *ret) MLC_CHECK;
 /* The state as leaves have it; *ret NULL when there is none. The caller's. */
 int rollout_state(struct mlc_ctx *ctx, struct db_tx *tx, const char *kind, const char *id,
                   json_t **ret) MLC_CHECK;

@@ -33,6 +33,7 @@ static int64_t int_of(const json_t *obj, const char *key)
 
 struct tick {
         int64_t until_ms; /* gateways are waited for */
+        const char *boot; /* of the machine */
         json_t *asked, *watch; /* owned; see struct look */
         bool changed;
 };
@@ -53,6 +54,7 @@ struct look {
         json_t *mirrored; /* of mirror_take, owned */
         json_t *asked; /* of the whole tick: {CONTROL: stats, or why it could not be asked} */
         int64_t until_ms;
+        const char *boot;
         json_t *watch; /* of the whole tick: what the mirror is to look at */
         bool *changed; /* something for the gateways to do */
 };
@@ -176,7 +178,7 @@ static int read_look(struct mlc_ctx *ctx, struct look *l)
         int e = db_tx_begin_read(ctx, &tx);
 
         if (e == 0)
-                e = rollout_load(ctx, &tx, l->id, false, &r);
+                e = rollout_peek(ctx, &tx, l->id, &r);
         if (e < 0)
                 return e;
         l->state = r.state;
@@ -249,10 +251,9 @@ static const char *boot_id(struct mlc_ctx *ctx)
 }
 
 /* Adds what passed since the last look to seen.step_ms and seen.silent_ms. */
-static void pass_time(struct mlc_ctx *ctx, struct rollout *r)
+static void pass_time(struct rollout *r, const char *boot)
 {
         json_t *watch = child(r->seen, "watch");
-        const char *boot = boot_id(ctx);
         int64_t now = mlc_monotonic_ms(), passed = now - int_of(watch, "ms");
 
         if (!mlc_streq(boot, text_of(watch, "boot")) || passed < 0)
@@ -609,7 +610,7 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
                 e = db_run(tx, SQL_ROLLOUT_STEP_IN_FORCE, NULL, DB_TEXT(r->id));
                 r->step_since_ms = r->now_ms;
         }
-        pass_time(ctx, r);
+        pass_time(r, l->boot);
         if (json_object_size(r->stats) == 0) {
                 json_decref(r->stats);
                 r->stats = mlc_rollout_stats_new();
@@ -730,6 +731,7 @@ static int look_at(struct mlc_ctx *ctx, struct tick *t, const char *id)
         _cleanup_(look_done) struct look l = {.id = id,
                                               .asked = t->asked,
                                               .until_ms = t->until_ms,
+                                              .boot = t->boot,
                                               .watch = t->watch,
                                               .changed = &t->changed};
         int e = read_look(ctx, &l);
@@ -756,6 +758,7 @@ int rollout_tick(struct mlc_ctx *ctx)
         if (e == 0 && rows.n > 0)
                 e = gateways_ask(ctx);
         t.until_ms = mlc_monotonic_ms() + ANSWER_MS;
+        t.boot = boot_id(ctx);
         for (int i = 0; e == 0 && i < rows.n; i++) {
                 _cleanup_(mlc_ctx_done) struct mlc_ctx one = {0};
 
