@@ -108,7 +108,7 @@ def shoot(stage, one, versions, way, point, action):
 
 def test_server_killed_at_every_transition(stage):
     """No request fails of the stable version; the rollout ends as it would have."""
-    one = stage.case(FAST)
+    one = stage.case(FAST, stage.sites[0])
     live = one.version()
     one.to_live(live)
     wrong = []
