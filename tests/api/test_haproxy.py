@@ -9,10 +9,9 @@ import pytest
 from support import haproxy
 from support.haproxy import Haproxy
 from support.judged import apply, environment, fresh
-from support.rollouts import Case, Site, SiteLoad
-from support.server import Directories, Server
+from support.rollouts import Case, Site, SiteLoad, serving
 
-from .test_promotions import check, people_of
+from .test_promotions import people_of
 from .test_registry import Model
 
 pytestmark = pytest.mark.skipif(not os.access(haproxy.HAPROXY, os.X_OK), reason="needs haproxy")
@@ -24,15 +23,8 @@ CANARY = {"strategy": "canary",
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directories = Directories()
-    root = tmp_path_factory.mktemp("serving")
-    one = Server(directories.new(), options=["--serving-root", root])
-    one.roots = root
-    one.start()
-    yield one
-    assert check(one)["ok"] is True
-    one.stop()
-    directories.remove()
+    with serving(tmp_path_factory.mktemp("serving")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,9 @@ import pytest
 from support import haproxy, process
 from support.gateway import NGINX, ROOT, Client, free_port
 from support.haproxy import Haproxy
-from support.rollouts import Case, Site, SiteLoad
-from support.server import Directories, Server
+from support.rollouts import Case, Site, SiteLoad, serving
 
-from .test_promotions import check, people_of
+from .test_promotions import people_of
 from .test_registry import Model
 
 pytestmark = pytest.mark.skipif(not os.access(haproxy.HAPROXY, os.X_OK), reason="needs haproxy")
@@ -29,18 +28,10 @@ SHADOW = {"strategy": "shadow",
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directories = Directories()
-    root = tmp_path_factory.mktemp("serving")
-    one = Server(directories.new(),
-                 options=["--serving-root", root, "--mirror-listen", "127.0.0.1:0"])
-    one.roots = root
-    one.start()
-    one.copies = (one.directory / "mirror-address").read_text(encoding="ascii").strip()
-    yield one
-    assert check(one)["ok"] is True
-    one.stop()
+    with serving(tmp_path_factory.mktemp("serving"), "--mirror-listen", "127.0.0.1:0") as one:
+        one.copies = (one.directory / "mirror-address").read_text(encoding="ascii").strip()
+        yield one
     assert not (one.directory / "mirror-address").exists()
-    directories.remove()
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ import pytest
 from support.cli import invite
 from support.judged import fresh
 from support.process import wait_until
-from support.rollouts import Case, Site
-from support.server import Directories, Server
+from support.rollouts import GATEWAY, Case, Site, serving
 
-from .test_promotions import check, people_of
+from .test_promotions import people_of
 from .test_registry import Model
 
 NS = "late"
@@ -27,13 +26,8 @@ def roots(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(roots):
-    directories = Directories()
-    one = Server(directories.new(), options=["--gateway", "127.0.0.1:0", "--serving-root", roots])
-    one.start()
-    yield one
-    assert check(one)["ok"] is True
-    one.stop()
-    directories.remove()
+    with serving(roots, *GATEWAY) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

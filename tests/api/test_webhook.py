@@ -9,10 +9,9 @@ import pytest
 from support import judged
 from support.fake_adapter import FakeAdapter
 from support.process import wait_until
-from support.rollouts import Case
-from support.server import Directories, Server
+from support.rollouts import GATEWAY, Case, serving
 
-from .test_promotions import check, people_of
+from .test_promotions import people_of
 from .test_registry import Model
 
 NS = "hooked"
@@ -44,14 +43,9 @@ class Adapter(FakeAdapter):
 
 
 @pytest.fixture(scope="module")
-def server():
-    directories = Directories()
-    one = Server(directories.new(), options=["--gateway", "127.0.0.1:0"])
-    one.start()
-    yield one
-    assert check(one)["ok"] is True
-    one.stop()
-    directories.remove()
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("serving"), *GATEWAY) as one:
+        yield one
 
 
 class Hooks:

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from api.test_promotions import check, people_of
+from api.test_promotions import people_of
 from api.test_registry import Model
 from support.cli import Person
 from support.fake_server import LyingServer
-from support.rollouts import Case, Site
-from support.server import Directories, Server
+from support.rollouts import GATEWAY, Case, Site, serving
 
 NS = "term"
 PLAN = {"strategy": "canary",
@@ -19,15 +18,8 @@ PLAN = {"strategy": "canary",
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    directories = Directories()
-    roots = tmp_path_factory.mktemp("serving")
-    one = Server(directories.new(), options=["--gateway", "127.0.0.1:0", "--serving-root", roots])
-    one.roots = roots
-    one.start()
-    yield one
-    assert check(one)["ok"] is True
-    one.stop()
-    directories.remove()
+    with serving(tmp_path_factory.mktemp("serving"), *GATEWAY) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

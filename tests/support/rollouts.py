@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """An environment with serving instances, a gateway and traffic, for tests of rollouts."""
 import collections
+import contextlib
 import http.client
 import json
 import random
 import socket
+import subprocess
 import threading
 import time
 
@@ -12,6 +14,25 @@ from . import judged
 from .fake_triton import FakeTriton
 from .gateway import Client
 from .process import wait_until
+from .server import Directories, Server, build_directory
+
+GATEWAY = ("--gateway", "127.0.0.1:0")
+
+
+@contextlib.contextmanager
+def serving(root, *options):
+    """A server that writes below `root` (its .roots); in the end `mlctld check` finds it whole."""
+    directories = Directories()
+    one = Server(directories.new(), options=["--serving-root", root, *options])
+    one.roots = root
+    one.start()
+    yield one
+    done = subprocess.run([build_directory() / "mlctld", "check", "--data", one.directory],
+                          capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["ok"] is True, done.stdout
+    one.stop()
+    directories.remove()
+
 
 MODEL_YAML = b"format: onnx\nprotocol: oip\n"
 
