@@ -421,14 +421,15 @@ static const struct cli_option ROLLBACK_OPTIONS[] = {
 };
 
 const struct cli_command CMD_APPROVE[] = {
-        {"approve", "ID", 1, 1, "sign for a promotion (p142) or a change (c5)",
+        {"approve", "ID", 1, 1,
+         "sign for a promotion (p142), a change (c5) or a rollout's step (r17)",
          "Fetches the evidence, computes the verdict and the statement here again, and refuses\n"
          "when the server says anything else. Shows what is signed: model, digest, from and to,\n"
          "the checks, the difference to what is live. Asks on a terminal; without one it signs.\n"
          "ssh-keygen signs, so that agents and hardware keys work.",
          DECIDE_OPTIONS, run_approve},
-        {"reject", "ID", 1, 1, "sign against a promotion or a change", NULL, DECIDE_OPTIONS,
-         run_reject},
+        {"reject", "ID", 1, 1, "sign against a promotion, a change or a rollout's step", NULL,
+         DECIDE_OPTIONS, run_reject},
         {"rollback", "NS/MODEL", 1, 1, "bring back a version that was live, at once",
          "Without --to the newest version that was live there before, is not withdrawn and was "
          "not\n"

@@ -2,6 +2,8 @@
 """Steps of rollouts that go on only with signed approvals."""
 import hashlib
 import json
+import os
+import subprocess
 import time
 
 import pytest
@@ -10,7 +12,7 @@ from support import signing
 from support.cli import invite
 from support.guarded import person_with_key
 from support.judged import apply, fresh, log
-from support.process import wait_until
+from support.process import account, wait_until
 from support.rollouts import Case, Site
 from support.server import Directories, Server
 
@@ -38,6 +40,7 @@ def roots(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(roots):
     directories = Directories()
+    directories.base.chmod(0o711)  # psql runs as postgres
     one = Server(directories.new(), options=["--gateway", "127.0.0.1:0", "--serving-root", roots])
     one.start()
     yield one
@@ -281,6 +284,63 @@ def test_operator_and_approvers(waiting, people):
         assert one.shown()["step"] == 0
         signing.approve(people["dana"], one.id)
         one.ends("completed")
+
+
+def test_all_traffic_before_it_is_live(where, people):
+    """In the last step people are asked before the version is live; the first version's too."""
+    one = Case(where, Model(people["pat"].http, ns=NS), {
+        "strategy": "blue-green", "steps": [{"weight": "100%", "approvals": [ONE]}]})
+    for version in (one.version(), one.version(2)):
+        promotion = one.promote(version)
+        shown = one.wait_rollout(promotion, lambda r: r["approval"], 30, "it asks")
+        assert shown["weight"] == 10000 and shown["in_force"]
+        assert one.promotion(promotion)["state"] == "rolling_out"
+        assert one.infer()[2]["model_version"] == str(version)
+        signing.approve(people["dana"], shown["id"])
+        one.wait(promotion, "live")
+    promotion = one.promote(one.version(3))
+    shown = one.wait_rollout(promotion, lambda r: r["approval"], 30, "it asks")
+    signing.approve(people["dana"], shown["id"], decision="reject")
+    one.wait(promotion, "rolled_back")
+    assert one.infer()[2]["model_version"] == str(version)
+
+
+def superuser(server, text):
+    return subprocess.run(
+        ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c",
+         f"SET session_replication_role = replica; {text}",
+         f"host={server.directory / 'postgres'} user=postgres dbname=mlctl"],
+        check=True, capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]},
+        **account("postgres")).stdout.strip()
+
+
+CHANGED = {
+    "decision": ("replace(decision, 'approvals are needed', 'approvals are nice')",
+                 "its decision differs from its digest"),
+    "statistics": ("regexp_replace(statistics, '\"steps\":\\{\"0\":\\{[^}]*\\}', "
+                   "'\"steps\":{\"0\":{\"labels\":0,\"requests\":1}')",
+                   "its statistics give another decision"),
+    "state": ("'void'", ""),  # its leaf says otherwise
+}
+
+
+def test_check_names_what_was_changed(waiting, people, server):
+    one = waiting(plan(ONE))
+    with one.load():
+        one.asked()
+        signing.approve(people["dana"], one.id)
+        one.ends("completed")
+    for column, (change, says) in CHANGED.items():
+        superuser(server, "CREATE TABLE kept AS SELECT * FROM rollout_request "
+                          f"WHERE rollout = '{one.id}'")
+        try:
+            superuser(server, f"UPDATE rollout_request SET {column} = {change} "
+                              f"WHERE rollout = '{one.id}'")
+            found = check(server)
+        finally:
+            superuser(server, f"UPDATE rollout_request q SET {column} = k.{column} FROM kept k "
+                              "WHERE q.rollout = k.rollout; DROP TABLE kept")
+        assert found["ok"] is False and one.id in found["what"] and says in found["what"], found
 
 
 def test_documents(where, people):
