@@ -368,14 +368,14 @@ static int checks(struct making *m, struct mlc_err *err)
         return 0;
 }
 
-static bool needed(const json_t *step, const json_t *check, bool is_named)
+static bool needed(const struct making *m, const json_t *step, const json_t *check, bool is_named)
 {
         const char *type = text_get(check, "type");
 
         if (!mlc_streq(text_get(check, "mode"), "enforce"))
                 return false;
         if (!compares(check))
-                return true;
+                return !m->first; /* what is measured may come from what is served, and none is */
         if (int_get(step, "weight") >= MLC_ROLLOUT_ALL)
                 return false;
         if (int_get(step, "mirror") > 0 && of_latency(check))
@@ -408,7 +408,7 @@ static int checks_of_step(const struct making *m, json_t *step, size_t i, struct
                 if (list != NULL && !is_named)
                         continue;
                 json_array_append(deciding, json_object_get(check, "id"));
-                if (needed(step, check, is_named))
+                if (needed(m, step, check, is_named))
                         json_array_append(needs, json_object_get(check, "id"));
         }
         return 0;

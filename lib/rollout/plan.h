@@ -40,7 +40,9 @@
  *               none for blue-green and none, where no stable runs beside the candidate
  * Every plan ends with all traffic: 100 % is added where the document's last step is another.
  * Without a stable version (`first`) there is nothing to compare with: every plan is one step of
- * 100 % without checks that compare.
+ * 100 % without checks that compare, and promql checks are asked there, but not waited for: no
+ * stable version is to be protected, and what they measure may only be there once something is
+ * served.
  */
 #define MLC_ROLLOUT_ALL 10000
 #define MLC_ROLLOUT_STEPS_MAX 50

@@ -55,11 +55,11 @@ def begin(where, people, prometheus):
 
     def make(query=None, steps=({"weight": "50%"}, {"weight": "100%"}), **more):
         query = query or f"max(queue_depth{{route=\"{fresh('q')}\"}}) > 0 & más"
-        one = Case(where, Model(people["pat"].http, ns=NS), {"strategy": "blue-green"})
+        one = Case(where, Model(people["pat"].http, ns=NS), {
+            "strategy": "canary", "steps": list(steps),
+            "checks": [{"id": "queue", "type": "promql", "query": query, **more}]})
         one.query = query
-        one.to_live(one.version())  # a first version, too, would wait for a value
-        one.apply({"strategy": "canary", "steps": list(steps),
-                   "checks": [{"id": "queue", "type": "promql", "query": query, **more}]})
+        one.to_live(one.version())  # a first version waits for no value
         one.promotion_id = one.promote(one.version(2))
         one.wait_rollout(one.promotion_id, lambda r: r["state"] == "running" and r["in_force"])
         return one

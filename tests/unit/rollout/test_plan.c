@@ -127,7 +127,8 @@ static void the_first_version_has_nothing_beside_it(void **state)
         assert_int_equal(n_steps(plan), 1);
         assert_int_equal(number(step(plan, 0), "weight"), 10000);
         assert_ids(json_object_get(plan, "checks"), "q");
-        assert_ids(json_object_get(step(plan, 0), "needs"), "q");
+        assert_ids(json_object_get(step(plan, 0), "checks"), "q"); /* its harm counts */
+        assert_ids(json_object_get(step(plan, 0), "needs"), ""); /* but it is not waited for */
 }
 
 static void what_cannot_be_is_refused(void **state)
