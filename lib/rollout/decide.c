@@ -145,8 +145,11 @@ static void needed(struct look *l, const json_t *check, const struct result *r)
         const char *id = text_get(check, "id");
 
         if (r->verdict == INCONCLUSIVE) {
+                bool empty = mlc_streq(text_get(check, "type"), "promql") && isnan(r->value);
+
                 wait_for(l, "check", id, json_string("inconclusive"), json_string("ok"));
-                reason(l, "check '%s' is inconclusive", id);
+                /* why not may differ at every look; the check's rule has it */
+                reason(l, empty ? "check '%s' has no value" : "check '%s' is inconclusive", id);
         } else if (proven && r->verdict == OK && can_prove(text_get(check, "type"))) {
                 wait_for(l, "check", id, json_string("ok"), json_string("proven"));
                 reason(l, "check '%s' is not proven yet", id);
@@ -248,6 +251,11 @@ static const char *held(struct look *l, const char **ret_action)
         int64_t deadline = int_get(l->plan, "deadline_ms");
 
         if (deadline > 0 && l->now->step_ms >= deadline) {
+                char what[sizeof(l->reason)];
+
+                memcpy(what, l->reason, sizeof(what));
+                l->reason[0] = '\0';
+                reason(l, "the deadline of the step is over: %.200s", what);
                 *ret_action = text_get(l->plan, "on_deadline");
                 return "deadline";
         }

@@ -3,7 +3,9 @@
 #include <ctype.h>
 
 #include "app.h"
+#include "base/clock.h"
 #include "client/call.h"
+#include "client/parallel.h"
 #include "gen/measure.sql.h"
 #include "rollout/measure.h"
 
@@ -61,7 +63,11 @@ static void ask(struct mlc_ctx *ctx, const struct question *q, struct mlc_caller
         if (r == 0)
                 r = mlc_call(caller, &call, &reply, &ctx->err);
         if (r == 0) {
-                measure_read(reply.status, mlc_str_cstr(&reply.body), reply.body.len, ret);
+                measure_read(&(struct measure_reply){.status = reply.status,
+                                                     .body = mlc_str_cstr(&reply.body),
+                                                     .len = reply.body.len,
+                                                     .now_ms = mlc_now_ms()},
+                             ret);
                 return;
         }
         *ret = (struct measure_value){.outcome = MEASURE_UNAVAILABLE};
@@ -112,27 +118,52 @@ static int write_down(struct mlc_ctx *ctx, const struct question *q, const struc
         return r < 0 ? r : db_tx_commit(&tx);
 }
 
+struct asking {
+        const struct mlc_ctx *ctx; /* of the task */
+        const struct question *questions;
+        struct measure_value *values;
+};
+
+static int ask_one(void *userdata, size_t i, unsigned worker, struct mlc_err *err)
+{
+        _cleanup_(mlc_ctx_done) struct mlc_ctx ctx = {0};
+        _cleanup_(mlc_caller_free_p) struct mlc_caller *caller = NULL;
+        const struct asking *a = userdata;
+
+        (void)worker;
+        (void)err;
+        if (a->questions[i].source == NULL) {
+                a->values[i] = (struct measure_value){.outcome = MEASURE_UNAVAILABLE,
+                                                      .problem = "it has no source"};
+                return 0;
+        }
+        mlc_ctx_init(&ctx, a->ctx->app, MEASURE_TASK, MEASURE_ARENA, 2 * MEASURE_CALL_MS);
+        memcpy(ctx.trace, a->ctx->trace, sizeof(ctx.trace));
+        mlc_caller_new(&caller);
+        ask(&ctx, &a->questions[i], caller, &a->values[i]);
+        return 0;
+}
+
 int measure_run(struct mlc_ctx *ctx)
 {
-        _cleanup_(mlc_caller_free_p) struct mlc_caller *caller = NULL;
         struct question *q;
+        struct asking a = {.ctx = ctx};
         size_t n = 0;
         int r = due(ctx, &q, &n);
 
         if (r < 0 || n == 0)
                 return r;
-        mlc_caller_new(&caller);
-        for (size_t i = 0; r == 0 && i < n; i++) {
-                struct measure_value v;
-
-                if (q[i].source == NULL) {
-                        v = (struct measure_value){.outcome = MEASURE_UNAVAILABLE,
-                                                   .problem = "it has no source"};
-                } else {
-                        ask(ctx, &q[i], caller, &v);
-                }
-                r = write_down(ctx, &q[i], &v);
-        }
+        a.questions = q;
+        a.values = ctx_alloc(ctx, n * sizeof(*a.values));
+        if (a.values == NULL)
+                return ctx->err.code;
+        /* side by side: a source that hangs does not make the values of others older */
+        r = mlc_parallel_run(
+                &(struct mlc_parallel){
+                        .run = ask_one, .userdata = &a, .n = n, .threads = MLC_PARALLEL_MAX},
+                &ctx->err);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = write_down(ctx, &q[i], &a.values[i]);
         return r;
 }
 

@@ -48,13 +48,14 @@ set(struct measure_value *ret, enum measure_outcome outcome, const char *fmt, ..
 }
 
 /* [time, "value"] */
-static void read_sample(const json_t *sample, struct measure_value *ret)
+static void read_sample(const json_t *sample, int64_t now_ms, struct measure_value *ret)
 {
         const char *s = json_string_value(json_array_get(sample, 1));
+        const json_t *time = json_array_get(sample, 0);
+        double d, away = json_number_value(time) - (double)now_ms / 1000.0;
         char *end = NULL;
-        double d;
 
-        if (json_array_size(sample) != 2 || s == NULL || *s == '\0') {
+        if (json_array_size(sample) != 2 || !json_is_number(time) || s == NULL || *s == '\0') {
                 set(ret, MEASURE_GARBAGE, "the reply has no sample");
                 return;
         }
@@ -62,6 +63,9 @@ static void read_sample(const json_t *sample, struct measure_value *ret)
         d = strtod(s, &end);
         if (*end != '\0' || strspn(s, " \t\n") > 0) {
                 set(ret, MEASURE_GARBAGE, "the sample '%.40s' is no number", s);
+        } else if (fabs(away) > MEASURE_AWAY_MS / 1000.0) {
+                set(ret, MEASURE_OLD, "the value is of %.0f s %s", fabs(away),
+                    away < 0 ? "ago" : "ahead of this clock");
         } else if (!isfinite(d)) {
                 set(ret, MEASURE_NAN, "the value is %.10s", s);
         } else {
@@ -70,7 +74,7 @@ static void read_sample(const json_t *sample, struct measure_value *ret)
         }
 }
 
-static void read_data(const json_t *data, struct measure_value *ret)
+static void read_data(const json_t *data, int64_t now_ms, struct measure_value *ret)
 {
         const json_t *result = json_object_get(data, "result");
         const char *type = text_of(data, "resultType");
@@ -80,7 +84,7 @@ static void read_data(const json_t *data, struct measure_value *ret)
                 return;
         }
         if (mlc_streq(type, "scalar")) {
-                read_sample(result, ret);
+                read_sample(result, now_ms, ret);
                 return;
         }
         if (!mlc_streq(type, "vector")) {
@@ -93,16 +97,17 @@ static void read_data(const json_t *data, struct measure_value *ret)
         else if (json_array_size(result) > 1)
                 set(ret, MEASURE_SEVERAL, "the query finds several series; aggregate them");
         else
-                read_sample(json_object_get(json_array_get(result, 0), "value"), ret);
+                read_sample(json_object_get(json_array_get(result, 0), "value"), now_ms, ret);
 }
 
-void measure_read(int status, const char *body, size_t len, struct measure_value *ret)
+void measure_read(const struct measure_reply *in, struct measure_value *ret)
 {
         _cleanup_(json_decref_p) json_t *reply = NULL;
+        int status = in->status;
         struct mlc_err ignored = {0};
 
         *ret = (struct measure_value){.outcome = MEASURE_GARBAGE};
-        if (mlc_json_parse(body, len, &reply, &ignored) < 0 || !json_is_object(reply)) {
+        if (mlc_json_parse(in->body, in->len, &reply, &ignored) < 0 || !json_is_object(reply)) {
                 set(ret, status == 200 ? MEASURE_GARBAGE : MEASURE_UNAVAILABLE,
                     "Prometheus answers %d, and no JSON", status);
                 return;
@@ -116,5 +121,5 @@ void measure_read(int status, const char *body, size_t len, struct measure_value
         else if (!mlc_streq(text_of(reply, "status"), "success"))
                 set(ret, MEASURE_GARBAGE, "Prometheus answers 200, and no success");
         else
-                read_data(json_object_get(reply, "data"), ret);
+                read_data(json_object_get(reply, "data"), in->now_ms, ret);
 }

@@ -8,9 +8,14 @@
 
 #include "rollout/measure.h"
 
+#define NOW_MS 1435781460000
+
 static enum measure_outcome outcome(int status, const char *body, struct measure_value *v)
 {
-        measure_read(status, body, strlen(body), v);
+        measure_read(
+                &(struct measure_reply){
+                        .status = status, .body = body, .len = strlen(body), .now_ms = NOW_MS},
+                v);
         assert_true((v->outcome == MEASURE_VALUE) == (v->value[0] != '\0'));
         assert_true((v->outcome == MEASURE_VALUE) == (v->problem[0] == '\0'));
         return v->outcome;
@@ -73,6 +78,10 @@ static void test_not_known(void **state)
                 {200, "[]", MEASURE_GARBAGE},
                 {200, "{\"status\":\"error\"}", MEASURE_GARBAGE},
                 {200, "{\"status\":\"success\"}", MEASURE_GARBAGE},
+                {200, VECTOR("{\"value\":[1435781339,\"1\"]}"), MEASURE_OLD},
+                {200, VECTOR("{\"value\":[1435781581,\"1\"]}"), MEASURE_OLD},
+                {200, VECTOR("{\"value\":[0,\"1\"]}"), MEASURE_OLD},
+                {200, VECTOR("{\"value\":[\"1435781460\",\"1\"]}"), MEASURE_GARBAGE},
                 {200, VECTOR("{\"metric\":{}}"), MEASURE_GARBAGE},
                 {200, VECTOR("{\"value\":[1]}"), MEASURE_GARBAGE},
                 {200, VECTOR("{\"value\":[1,2]}"), MEASURE_GARBAGE},
