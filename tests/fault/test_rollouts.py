@@ -69,7 +69,7 @@ BAD = {"errors": lambda status, reply: (500, {"error": "CUDA out of memory"}),
 
 
 def bad_candidate(stage, what):
-    one = stage.case(LONG, stage.sites[0])
+    one = stage.case(LONG)
     first, second = one.version(), one.version(2)
     one.to_live(first)
     for instance in one.instances:

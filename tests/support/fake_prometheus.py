@@ -7,10 +7,11 @@ from .httpfake import FakeServer
 
 
 class FakePrometheus(FakeServer):
-    """values: {query: number or "NaN" (one series), list (a series each)}; others find none."""
+    """values: {query: number or "NaN" (one series), list (a series each)}; others find none.
+    age: how many seconds ago it says that it is."""
 
     def __init__(self):
-        self.values, self.asked = {}, []
+        self.values, self.asked, self.age = {}, [], 0
         super().__init__()
 
     def answer(self, method, path, headers, body):
@@ -21,6 +22,6 @@ class FakePrometheus(FakeServer):
         (query,) = form["query"]
         self.asked.append((time.monotonic(), query))
         found = self.values.get(query, [])
-        series = [{"metric": {"n": str(n)}, "value": [time.time(), str(value)]}
+        series = [{"metric": {"n": str(n)}, "value": [time.time() - self.age, str(value)]}
                   for n, value in enumerate(found if isinstance(found, list) else [found])]
         return 200, {"status": "success", "data": {"resultType": "vector", "result": series}}

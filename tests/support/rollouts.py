@@ -105,6 +105,7 @@ class Site:
         self.env = judged.fresh("online")
         self.control = f"unix:{server.directory}/gateway/control.sock"
         self.traffic = traffic or f"{{driver: nginx, control: '{self.control}'}}"
+        self.serving = ""  # more settings, "key: value, "
         self.instances = []
         for name in ("a", "b"):
             folder = root / f"{self.env}-{name}"
@@ -117,7 +118,8 @@ class Site:
                               for i in self.instances)
         judged.apply(self.admin, judged.policy(self.env) + "---\n" + judged.environment(
             self.env, f"policy: {self.env}\nalias: {self.env}\ntargets:\n"
-            f"  - name: eu\n    serving: {{driver: triton, instances: [{instances}]}}\n"
+            "  - name: eu\n"
+            f"    serving: {{driver: triton, {self.serving}instances: [{instances}]}}\n"
             f"    traffic: {self.traffic}\n{more}"))
 
     @property
