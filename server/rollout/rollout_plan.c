@@ -23,7 +23,7 @@ int rollout_weight(const struct rollout *r, int step)
 bool rollout_has_waves(const struct rollout *r)
 {
         return json_array_size(json_object_get(r->plan, "targets")) > 0 &&
-               mlc_streq(r->state, "running");
+               (mlc_streq(r->state, "running") || mlc_streq(r->state, "aborting"));
 }
 
 int rollout_step_in(const struct rollout *r, const char *target)

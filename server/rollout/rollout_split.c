@@ -226,15 +226,36 @@ static int tap_of(const struct rollout *r, int at)
         return share < ROLLOUT_TAP_SAMPLE ? ROLLOUT_TAP_SAMPLE : (int)share;
 }
 
-/* As the step says that the target is in. */
-static void of_target(struct split_in *in, const char *target)
+/* What is live alone, as it was: nothing changes for a gateway whose wave is still to come. */
+static int of_later(struct mlc_ctx *ctx, struct split_in *in, const char *now)
+{
+        _cleanup_(json_decref_p) json_t *entry = NULL;
+        int r = now != NULL ? rollout_parse(ctx, now, &entry) : 0;
+
+        if (r < 0)
+                return r;
+        if (text_of(entry, "salt") != NULL)
+                in->salt = ctx_strdup(ctx, text_of(entry, "salt"));
+        in->on_lost_control = NULL;
+        in->tap = 0;
+        in->variants[0] = (struct split_variant){
+                .name = "stable", .version = in->by->from_version, .weight = ROLLOUT_WHOLE};
+        in->n = 1;
+        return in->salt != NULL ? 0 : ctx->err.code;
+}
+
+/* As the step says that the target is in; `now` is the route's entry, or NULL. */
+static int of_target(struct mlc_ctx *ctx, struct split_in *in, const char *target, const char *now)
 {
         int at = rollout_step_in(in->by, target), weight = rollout_weight_in(in->by, target);
 
+        if (at < 0)
+                return of_later(ctx, in, now);
         in->tap = tap_of(in->by, at);
         in->variants[0].weight = weight;
         in->variants[0].error_limit = error_limit(in->by, at);
         in->variants[1].weight = ROLLOUT_WHOLE - weight;
+        return 0;
 }
 
 static int write_route(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w,
@@ -248,10 +269,13 @@ static int write_route(struct mlc_ctx *ctx, struct db_tx *tx, struct writing *w,
         int64_t generation = 0;
         int r;
 
-        if (in.by != NULL)
-                of_target(&in, text_of(target, "name"));
+        if (control == NULL || key == NULL)
+                return ctx->err.code;
+        if (in.by != NULL &&
+            of_target(ctx, &in, text_of(target, "name"), entry_now(w->before, control, name)) < 0)
+                return ctx->err.code;
         entry = entry_of(ctx, tx, &in, target, route);
-        if (control == NULL || entry == NULL || key == NULL)
+        if (entry == NULL)
                 return ctx->err.code;
         if (in.controls != NULL)
                 (void)json_object_set(in.controls, control, json_object_get(target, "name"));

@@ -200,6 +200,29 @@ def test_what_happens_elsewhere_does_not_count(waves):
     assert load.failed == [] and len(elsewhere.failed) > 0
 
 
+def test_a_gateway_whose_wave_is_to_come_may_be_down(waves):
+    """Also an abort does not wait for it; the wave does."""
+    one = waves(step(50, "eu"), step(60, "eu", requests=10), step(100, requests=0))
+    gateway = one.site.gateway
+    before = gateway.table()["generation"]
+    gateway.stop()
+    with SiteLoad(one.site.port, one.route, threads=2) as load:
+        promotion = one.promote(one.version(3))
+        rollout = one.wait_rollout(promotion, lambda r: r["step"] == 1 and r["in_force"], 60)["id"]
+        one.act(one.site.people["olga"], rollout, "abort")
+        one.wait(promotion, "rolled_back")
+        promotion = one.promote(one.second)
+        shown = one.wait_rollout(promotion, lambda r: r["step"] == 2, 60)
+        assert one.weights(shown) == {"eu": 10000, "us": 10000}  # the rows come first
+        time.sleep(2)
+        shown = one.rollout(promotion)
+        assert not shown["in_force"] and shown["hold"] == "a gateway does not hold the table yet"
+        gateway.start()
+        one.wait_rollout(promotion, lambda r: r["state"] == "completed", 60)
+    assert load.failed == [] and gateway.table()["generation"] > before
+    assert one.tables(one.second) == {"eu": 10000, "us": 10000}
+
+
 def test_a_mirror_in_one_target(waves):
     one = waves({"mirror": "50%", "requests": 20, "targets": ["us"]}, step(50, "eu"),
                 step(100, requests=0),
