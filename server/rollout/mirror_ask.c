@@ -179,6 +179,14 @@ static bool take(struct mirror *t, struct mirror_job *ret)
         return have;
 }
 
+/* Under the lock: jobs share what they compare by. */
+static void give_back(struct mirror *t, struct mirror_job *j)
+{
+        (void)pthread_mutex_lock(&t->lock);
+        mirror_job_done(j);
+        (void)pthread_mutex_unlock(&t->lock);
+}
+
 void *mirror_work(void *userdata)
 {
         _cleanup_(mlc_caller_free_p) struct mlc_caller *caller = NULL;
@@ -189,7 +197,7 @@ void *mirror_work(void *userdata)
         mlc_caller_new(&caller);
         while (take(t, &job)) {
                 do_job(t, caller, &job, n++ % NOISE_EVERY == 0);
-                mirror_job_done(&job);
+                give_back(t, &job);
         }
         return NULL;
 }
