@@ -138,7 +138,7 @@ def test_metrics_source_lies(stage):
     """It is never good and never harm: the rollout holds and says why, until the deadline of its
     step; then what the plan says."""
     stage.case(FAST)
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    with concurrent.futures.ThreadPoolExecutor(len(LIES)) as pool:
         for run in [pool.submit(lied_to, stage, lie, on_deadline) for lie, on_deadline in
                     zip(LIES, itertools.cycle(("rollback", "pause")))]:
             run.result()

@@ -258,6 +258,8 @@ static void silence_holds_until_the_deadline(void **state)
         r.now.step_ms = 3600000;
         assert_string_equal(decide(&r), "deadline");
         assert_string_equal(text(r.decision, "action"), "pause");
+        assert_string_equal(text(r.decision, "reason"),
+                            "the deadline of the step is over: no data: no requests");
         run_done(&r);
         r = run_of(SILENT(",'deadline':'1h','on_deadline':'rollback'"));
         r.now.step_ms = 3600000;
