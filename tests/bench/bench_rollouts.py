@@ -94,15 +94,16 @@ class Bench(rig.Rig):
         return case.wait_rollout(promotion, lambda r: r["state"] == "running", 120)["id"]
 
     def wrk(self, case, seconds):
-        """p99 in microseconds of callers that pause between their requests."""
+        """p50 and p99 in microseconds of callers that pause between their requests."""
         done = subprocess.run(
             ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", self.lua,
              f"http://127.0.0.1:{self.site.port}/v2/models/{case.route}/infer"],
             capture_output=True, text=True, check=True).stdout
         assert "Non-2xx" not in done and "Socket errors" not in done, done
-        p99 = re.search(r"\n\s+99%\s+([\d.]+)(us|ms|s)", done)
+        percent = {p: float(n) * UNITS[unit] for p, n, unit in re.findall(
+            r"\n\s+(50|99)%\s+([\d.]+)(us|ms|s)", done)}
         return {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", done).group(1)),
-                "p99_us": float(p99.group(1)) * UNITS[p99.group(2)]}
+                "p50_us": percent["50"], "p99_us": percent["99"]}
 
 
 # --- a slow shadow ---
@@ -237,12 +238,12 @@ def looking(bench, rollouts, routes, seconds):
 
 
 def run(args):
-    seconds = round(args.seconds or (1 if args.quick else 3))
+    seconds = round(args.seconds or 1)
     with Bench() as bench:
-        samples, shadow = beside_a_shadow(bench, 1 if args.quick else args.samples or 9, seconds)
+        samples, shadow = beside_a_shadow(bench, 1 if args.quick else args.samples or 21, seconds)
         gone, found = harm(bench, 1 if args.quick else 5)
         looks = looking(bench, *((2, 10, 1) if args.quick else (50, 500, 10)))
-    ours, plain = ({k: rig.median(s[name][k] for s in samples) for k in ("rate", "p99_us")}
+    ours, plain = ({k: rig.median(s[name][k] for s in samples) for k in samples[0][name]}
                    for name in ("ours", "plain"))
     ratio = statistics.median(s["ours"]["p99_us"] / s["plain"]["p99_us"] for s in samples)
     return {"ours": {**ours, "shadow": shadow, "candidate gone after ms": rig.median(gone),
