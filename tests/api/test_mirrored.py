@@ -119,6 +119,7 @@ def test_the_same_answers_go_live(case, server):
     assert metric(server, "unanswered") == 0
 
 
+@pytest.mark.threads
 def test_other_answers_are_taken_back(case):
     other = case.version(2)
     with load(case) as running:
@@ -149,6 +150,7 @@ def test_noise_of_stable_is_no_disagreement(case):
     assert 0.4 < counted["noise_agree"] / counted["noise_n"] < 0.85
 
 
+@pytest.mark.threads
 def test_whatever_comes_is_answered_at_once(server):
     host, _, port = server.copies.removeprefix("http://").rpartition(":")
     before = metric(server, "received")

@@ -127,6 +127,7 @@ def test_rollback_is_one_call(site, people):
     assert one.promotion(bad)["state"] == "rolled_back"
 
 
+@pytest.mark.threads
 def test_canary_goes_on_by_what_is_counted(site):
     one = site(FAST)
     one.to_live(one.version())
@@ -145,6 +146,7 @@ def test_canary_goes_on_by_what_is_counted(site):
     assert one.promotion(promotion)["state"] == "live"
 
 
+@pytest.mark.threads
 def test_harm_takes_it_back(site):
     one = site({**FAST, "steps": [{"weight": "50%", "requests": 5000, "for": "10m"},
                                   {"weight": "100%"}]})
@@ -347,6 +349,7 @@ def test_a_mirror_is_asked_what_stable_is_asked(site):
     assert explained["decision"]["decision"] == "advance"
 
 
+@pytest.mark.threads
 def test_a_mirror_that_disagrees_is_taken_back(site):
     one = site({"strategy": "canary",
                 "steps": [{"mirror": "100%", "requests": 5000, "for": "10m"}, {"weight": "100%"}],
