@@ -2,6 +2,7 @@
 /* Sockets that gateways send copies to, and what is watched. */
 #include "rollout/mirror.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -234,26 +235,41 @@ static size_t route_of(const char *path, const char **ret)
         return mlc_streq(*ret + len, "/infer") ? len : 0;
 }
 
-/* Of several targets that serve the route the next one: who copies does not say which answered. */
-static const struct mirror_watched *next_of(const struct mirror *t, const char *route, size_t len)
+static bool takes(const struct mirror_watched *w, const char *route, size_t len)
 {
-        size_t n = 0, skip;
+        return w->share > 0 && strlen(w->route) == len && memcmp(w->route, route, len) == 0;
+}
 
-        for (int round = 0; round < 2; round++) {
-                skip = round == 0 || n == 0 ? SIZE_MAX : t->submitted % n;
-                for (size_t i = 0; i < t->n_watched; i++) {
-                        const struct mirror_watched *w = &t->watched[i];
+/* Who takes copies of the route: the first, and how many. */
+static struct mirror_watched *first_of(const struct mirror *t, const char *route, size_t len,
+                                       size_t *ret_n)
+{
+        struct mirror_watched *first = NULL;
 
-                        if (w->share == 0 || strlen(w->route) != len ||
-                            memcmp(w->route, route, len) != 0)
-                                continue;
-                        if (round == 0)
-                                n++;
-                        else if (skip-- == 0)
-                                return w;
-                }
+        for (size_t i = 0; i < t->n_watched; i++) {
+                if (!takes(&t->watched[i], route, len))
+                        continue;
+                if (first == NULL)
+                        first = &t->watched[i];
+                ++*ret_n;
         }
-        return NULL;
+        return first;
+}
+
+/* Of several targets that serve the route the next one in turn: who copies does not say which
+ * answered. Turns are those of copies that are asked again, or a share could always meet the same
+ * target. */
+static const struct mirror_watched *next_of(const struct mirror *t,
+                                            const struct mirror_watched *first, size_t n)
+{
+        const struct mirror_watched *w = first;
+
+        for (size_t skip = first->copied % n; skip > 0; skip--)
+                do
+                        w++;
+                while (!takes(w, first->route, strlen(first->route)));
+        assert(w < t->watched + t->n_watched);
+        return w;
 }
 
 /* The first of every so many, so that exactly the share is taken. */
@@ -265,34 +281,64 @@ static bool sampled(uint64_t number, int share)
 void mirror_submit(struct mirror *t, const char *path, const char *body, size_t len)
 {
         const char *route = NULL;
-        size_t route_len = route_of(path, &route);
-        const struct mirror_watched *w;
+        size_t route_len = route_of(path, &route), n = 0;
+        struct mirror_watched *first;
 
         (void)pthread_mutex_lock(&t->lock);
         t->received++;
-        w = route_len > 0 ? next_of(t, route, route_len) : NULL;
-        if (w != NULL && sampled(t->submitted++, w->share)) {
+        first = route_len > 0 ? first_of(t, route, route_len, &n) : NULL;
+        if (first != NULL) {
+                const struct mirror_watched *w = next_of(t, first, n);
                 const struct mlc_tap record = {.generation = (uint64_t)w->generation,
                                                .request = body,
                                                .request_len = (uint32_t)len};
 
-                if (body != NULL)
-                        enqueue(t, w, &record);
-                else
-                        t->dropped++;
+                if (sampled(first->submitted++, w->share)) {
+                        first->copied++;
+                        if (body != NULL)
+                                enqueue(t, w, &record);
+                        else
+                                t->dropped++;
+                }
         }
         (void)pthread_mutex_unlock(&t->lock);
 }
 
 /* --- what is watched --- */
 
-static void forget(struct mirror *t)
+static void forget(struct mirror_watched *watched, size_t n)
 {
-        for (size_t i = 0; i < t->n_watched; i++)
-                json_decref(t->watched[i].checks);
-        free(t->watched);
-        t->watched = NULL;
-        t->n_watched = 0;
+        for (size_t i = 0; i < n; i++)
+                json_decref(watched[i].checks);
+        free(watched);
+}
+
+/* What was sampled of a route goes on with whoever is its first now. */
+static void keep_turns(struct mirror_watched *w, const struct mirror_watched *old, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (takes(&old[i], w->route, strlen(w->route))) {
+                        w->submitted = old[i].submitted;
+                        w->copied = old[i].copied;
+                        return;
+                }
+}
+
+/* Counts of whom nobody looks at any more are asked for by nobody. */
+static void drop_counts(struct mirror *t)
+{
+        const char *owner;
+        json_t *of;
+        void *next;
+
+        json_object_foreach_safe (t->counts, next, owner, of) {
+                bool watched = false;
+
+                for (size_t i = 0; i < t->n_watched && !watched; i++)
+                        watched = mlc_streq(t->watched[i].owner, owner);
+                if (!watched)
+                        (void)json_object_del(t->counts, owner);
+        }
 }
 
 static bool is_watched(const struct mirror *t, const struct mirror_job *j)
@@ -333,8 +379,13 @@ static void text(char ret[MIRROR_TEXT], const char *from)
 
 void mirror_watch(struct mirror *t, const struct mirror_route *routes, size_t n)
 {
+        struct mirror_watched *old;
+        size_t n_old;
+
         (void)pthread_mutex_lock(&t->lock);
-        forget(t);
+        old = t->watched;
+        n_old = t->n_watched;
+        t->n_watched = 0;
         t->watched = calloc(n + 1, sizeof(*t->watched));
         if (t->watched == NULL)
                 abort();
@@ -352,9 +403,12 @@ void mirror_watch(struct mirror *t, const struct mirror_route *routes, size_t n)
                 text(w->candidate, routes[i].candidate);
                 text(w->stable_model, routes[i].stable_model);
                 text(w->stable, routes[i].stable);
+                keep_turns(w, old, n_old);
         }
+        forget(old, n_old);
         tend_sockets(t);
         clear_queue(t);
+        drop_counts(t);
         (void)pthread_mutex_unlock(&t->lock);
         (void)!write(t->wake[1], "", 1);
 }
@@ -410,7 +464,7 @@ void mirror_free(struct mirror *t)
         }
         for (size_t i = 0; i < t->n_sockets; i++)
                 close_socket(&t->sockets[i]);
-        forget(t);
+        forget(t->watched, t->n_watched);
         free(t->sockets);
         json_decref(t->counts);
         (void)close(t->wake[0]);

@@ -20,6 +20,9 @@ struct mirror_watched {
         char stable_model[MIRROR_TEXT], stable[MIRROR_TEXT];
         int share;
         int64_t generation;
+        /* Copies without answers, and those of them that were asked again or dropped; counted in
+         * the first that takes copies of a route. */
+        uint64_t submitted, copied;
 };
 
 /* A copied request with its answer, on its way to the candidate. */
@@ -49,7 +52,6 @@ struct mirror {
 
         json_t *counts; /* {OWNER: {"CONTROL GENERATION SOURCE": increment}} */
         uint64_t received, dropped, asked, failed, unanswered;
-        uint64_t submitted; /* copies without answers, of watched routes */
 };
 
 /* --- counting (mirror_count.c); the lock is held --- */
