@@ -60,6 +60,7 @@ struct mlc_serving_result {
 struct mlc_serving_call {
         const char *url; /* "http://HOST:PORT", maybe with a path prefix */
         const struct json_t *settings; /* the target's normalised `serving` object */
+        const char *address; /* "ADDRESS:PORT" to connect to; NULL or "": what url means */
         const char *environment, *target; /* for webhooks: whom this is about */
         int64_t deadline_ms; /* mlc_monotonic_ms() by which all of it must have ended */
         /* 0, with *ret_loopback_only for struct mlc_call, when the server may call url; else

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <curl/curl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct transfer {
         const struct mlc_call *call;
         struct mlc_reply reply;
         bool foreign; /* an address that is not on this machine was refused */
+        struct curl_slist *connect_to; /* or NULL */
 };
 
 static void init_once(void)
@@ -177,6 +179,16 @@ static struct curl_slist *make_headers(const struct mlc_call *call)
         return list;
 }
 
+static struct curl_slist *make_connect_to(const struct mlc_call *call)
+{
+        char to[2 * MLC_PEER_MAX];
+
+        if (call->address == NULL || call->address[0] == '\0')
+                return NULL;
+        (void)snprintf(to, sizeof(to), "::%s", call->address);
+        return curl_slist_append(NULL, to);
+}
+
 static void set_options(struct mlc_caller *c, struct transfer *t, struct curl_slist *headers)
 {
         const struct mlc_call *call = t->call;
@@ -210,6 +222,8 @@ static void set_options(struct mlc_caller *c, struct transfer *t, struct curl_sl
         }
         if (call->unix_socket != NULL)
                 (void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
+        if (t->connect_to != NULL)
+                (void)curl_easy_setopt(curl, CURLOPT_CONNECT_TO, t->connect_to);
         if (call->body != NULL || strcmp(call->method, "POST") == 0 ||
             strcmp(call->method, "PUT") == 0) {
                 (void)curl_easy_setopt(curl, CURLOPT_POST, 1L);
@@ -273,6 +287,7 @@ int mlc_call(struct mlc_caller *c, const struct mlc_call *call, struct mlc_reply
         mlc_str_init(&t.reply.body, call->reply_max != 0 ? call->reply_max : MLC_CALL_REPLY_MAX);
         mlc_str_init(&t.reply.headers, MLC_CALL_HEADERS_MAX);
         headers = make_headers(call);
+        t.connect_to = make_connect_to(call);
         set_options(c, &t, headers);
         c->curl_error[0] = '\0';
         code = curl_easy_perform(c->curl);
@@ -280,6 +295,7 @@ int mlc_call(struct mlc_caller *c, const struct mlc_call *call, struct mlc_reply
         get_peer(c->curl, t.reply.peer);
         curl_easy_reset(c->curl); /* forgets what points into this frame */
         curl_slist_free_all(headers);
+        curl_slist_free_all(t.connect_to);
         if (code == CURLE_OK && (status < 100 || status > 599)) {
                 mlc_reply_done(&t.reply);
                 return mlc_fail(err, MLC_E_UNREACHABLE, "'%s' answers with a status that is none",
@@ -342,6 +358,37 @@ int mlc_url_host_port(const char *url, char ret[MLC_HOST_PORT_MAX], struct mlc_e
         for (int i = 0; i <= n; i++)
                 ret[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 32) : text[i];
         return 0;
+}
+
+bool mlc_url_leads_to(const char *url, const char *address)
+{
+        const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+        struct addrinfo *found = NULL;
+        char host[MLC_HOST_PORT_MAX], text[INET6_ADDRSTRLEN], peer[MLC_PEER_MAX], *port, *name;
+        struct mlc_err ignored = {0};
+        bool leads = false;
+
+        if (mlc_url_host_port(url, host, &ignored) < 0)
+                return false;
+        port = strrchr(host, ':');
+        *port++ = '\0';
+        name = host;
+        if (*name == '[') {
+                name++;
+                name[strcspn(name, "]")] = '\0';
+        }
+        if (getaddrinfo(name, port, &hints, &found) != 0)
+                return false;
+        for (const struct addrinfo *a = found; a != NULL && !leads; a = a->ai_next) {
+                if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof(text), NULL, 0,
+                                NI_NUMERICHOST) != 0)
+                        continue;
+                (void)snprintf(peer, sizeof(peer), a->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+                               text, port);
+                leads = strcmp(peer, address) == 0;
+        }
+        freeaddrinfo(found);
+        return leads;
 }
 
 static bool loopback_name(const char *host_port)

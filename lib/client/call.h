@@ -27,6 +27,7 @@ struct mlc_call {
         const char *method; /* "GET", "POST", "PUT", "DELETE" */
         const char *url; /* http:// or https://, without user name; path and query encoded */
         const char *unix_socket; /* connect here instead of to the url's host; NULL: TCP */
+        const char *address; /* "ADDRESS:PORT" to connect to instead; NULL or "": what it means */
         const char *const *headers; /* NULL, or "Name: value" strings ending with NULL */
         const void *body; /* NULL: none (POST and PUT then send an empty one) */
         size_t body_len;
@@ -67,6 +68,10 @@ bool mlc_reply_header(const struct mlc_reply *r, const char *name, char *ret, si
  * (MLC_E_INVALID) what is not http or https, has a user name, a fragment or control characters.
  */
 int mlc_url_host_port(const char *url, char ret[MLC_HOST_PORT_MAX], struct mlc_err *err) MLC_CHECK;
+
+/* Whether the url's host still leads to "ADDRESS:PORT" (struct mlc_reply.peer), among others. Asks
+ * the resolver, so it may take seconds. */
+bool mlc_url_leads_to(const char *url, const char *address);
 
 /*
  * Whom the server may call. `allow`: the "HOST:PORT" entries of --egress-allow, compared without

@@ -52,10 +52,11 @@ static int abort_it(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, in
         if (mlc_streq(r->state, "aborting") || mlc_streq(r->state, "rolled_back") ||
             mlc_streq(r->state, "failed"))
                 return 0;
+        if (over_ms > 0 && ramp_over(r, over_ms))
+                return 0;
         if (over_ms > 0 && ramp_going(r))
                 return refuse(ctx, r, "it is being taken back; abort it without a time to hurry");
-        if (over_ms > 0 && mlc_streq(r->state, "running") && r->from_version != 0 &&
-            !rollout_is_back(r) && rollout_weight(r, r->step) > 0)
+        if (over_ms > 0 && ramp_can(r))
                 return ramp_begin(ctx, tx, r, over_ms, detail);
         return rollout_go_back_for(ctx, tx, r, ABORTED,
                                    json_string_value(json_object_get(detail, "reason")));
@@ -76,6 +77,8 @@ static int advance(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, con
 
         if (db_run(tx, SQL_ROLLOUT_WAITS_FOR_PERSON, &rows, DB_TEXT(r->id)) < 0)
                 return ctx->err.code;
+        if (ramp_going(r))
+                return refuse(ctx, r, "it is being taken back");
         if (!mlc_streq(r->state, "running") ||
             (rows.n == 0 && !json_is_true(json_object_get(rollout_step(r, r->step), "wait"))))
                 return refuse(ctx, r,

@@ -313,7 +313,10 @@ int request_decisions(struct mlc_ctx *ctx, const char *id, int64_t step, json_t 
  * of the leaf. */
 int ramp_begin(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int64_t over_ms,
                const json_t *detail) MLC_CHECK;
+/* Whether there is traffic to give back, and somebody to take it. */
+bool ramp_can(const struct rollout *r);
 bool ramp_going(const struct rollout *r);
+bool ramp_over(const struct rollout *r, int64_t over_ms); /* one of that length goes on */
 /* What is left of a weight on the way down; all of it otherwise. */
 int ramp_weight(const struct rollout *r, int weight);
 /* The next part, when its time has come. *ret_changed is set when weights change. */

@@ -35,7 +35,7 @@ int ramp_weight(const struct rollout *r, int weight)
 static int set_parts(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int64_t parts,
                      const json_t *why)
 {
-        _cleanup_(json_decref_p) json_t *detail = NULL;
+        _cleanup_(json_decref_p) json_t *detail = NULL, *was = rollout_weights(r), *is = NULL;
         int before = rollout_weight(r, r->step), after, e;
         const char *hold = ctx_printf(ctx,
                                       "an operator takes it down: %" PRId64 " %% of its share "
@@ -46,8 +46,12 @@ static int set_parts(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, i
                 return ctx->err.code;
         (void)json_object_set_new(ramp_of(r), "parts", json_integer(parts));
         after = rollout_weight(r, r->step);
-        detail = json_pack("{s:{s:i, s:i}, s:O?}", "weights", "before", before, "after", after,
+        is = rollout_weights(r);
+        detail = json_pack("{s:{s:i, s:i}, s:O*}", "weights", "before", before, "after", after,
                            "reason", json_object_get(why, "reason"));
+        if (was != NULL && is != NULL)
+                (void)json_object_set_new(detail, "targets",
+                                          json_pack("{s:O, s:O}", "before", was, "after", is));
         e = rollout_set(ctx, tx, r,
                         &(struct rollout_change){.action = "rollout.ramp",
                                                  .step = -1,
@@ -55,6 +59,25 @@ static int set_parts(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, i
                                                  .hold = hold,
                                                  .detail = detail});
         return e < 0 ? e : split_rollout(ctx, tx, r, after);
+}
+
+bool ramp_can(const struct rollout *r)
+{
+        _cleanup_(json_decref_p) json_t *weights = rollout_weights(r);
+        const char *target;
+        json_t *w;
+
+        if (!mlc_streq(r->state, "running") || r->from_version == 0 || rollout_is_back(r))
+                return false;
+        json_object_foreach (weights, target, w)
+                if (json_integer_value(w) > 0)
+                        return true;
+        return rollout_weight(r, r->step) > 0;
+}
+
+bool ramp_over(const struct rollout *r, int64_t over_ms)
+{
+        return ramp_going(r) && int_of(ramp_of(r), "over_ms") == over_ms;
 }
 
 int ramp_begin(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, int64_t over_ms,

@@ -373,9 +373,8 @@ static json_t *epoch_of(const struct rollout *r, const struct moved *m, const ch
                          "step", at, "since_ms", (json_int_t)r->now_ms);
 }
 
-/* What a gateway counts under its newest generation is from now on of this step, though its table
- * stays as it is: two steps may have the same weight. Those that the step is not about go on. */
-static void count_anew(const struct rollout *r, json_t *of, json_t *epoch)
+/* The entry of the newest generation of a gateway; *ret_key is its key. */
+static const json_t *newest_of(json_t *of, const char **ret_key)
 {
         const char *key, *newest = NULL;
         json_t *unused;
@@ -384,7 +383,29 @@ static void count_anew(const struct rollout *r, json_t *of, json_t *epoch)
                 if (newest == NULL || strlen(key) > strlen(newest) ||
                     (strlen(key) == strlen(newest) && strcmp(key, newest) > 0))
                         newest = key;
-        if (newest != NULL && json_integer_value(json_object_get(epoch, "step")) == r->step)
+        *ret_key = newest;
+        return newest != NULL ? json_object_get(of, newest) : NULL;
+}
+
+static bool same_place(const json_t *a, const json_t *b)
+{
+        return json_equal(json_object_get(a, "step"), json_object_get(b, "step")) != 0 &&
+               json_equal(json_object_get(a, "weight"), json_object_get(b, "weight")) != 0;
+}
+
+/* What a gateway counts from `generation` on is of this epoch. With NULL its table stays as it is:
+ * two steps may have the same weight; those that the step is not about go on. An entry holds for
+ * every later generation, so that instances that come and go add none. */
+static void count_anew(const struct rollout *r, json_t *of, const char *generation, json_t *epoch)
+{
+        const char *newest;
+        const json_t *before = newest_of(of, &newest);
+        bool other = before == NULL || !same_place(before, epoch);
+
+        if (other && generation != NULL)
+                (void)json_object_set(of, generation, epoch);
+        else if (other && newest != NULL &&
+                 json_integer_value(json_object_get(epoch, "step")) == r->step)
                 (void)json_object_set(of, newest, epoch);
         json_decref(epoch);
 }
@@ -407,7 +428,7 @@ static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
         (void)json_object_set_new(r->seen, "epoch", json_integer(last));
         json_object_foreach (weights, control, of)
                 if (json_object_get(m->generations, control) == NULL)
-                        count_anew(r, of, epoch_of(r, m, control, last));
+                        count_anew(r, of, NULL, epoch_of(r, m, control, last));
         json_object_foreach ((json_t *)(uintptr_t)m->generations, control, generation) {
                 char key[24];
 
@@ -417,7 +438,7 @@ static int remember(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
                         (void)json_object_set_new(weights, control, of);
                 }
                 (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(generation));
-                (void)json_object_set_new(of, key, epoch_of(r, m, control, last));
+                count_anew(r, of, key, epoch_of(r, m, control, last));
         }
         text = rollout_text(ctx, r->seen);
         if (text == NULL)

@@ -262,7 +262,7 @@ static void pass_time(struct rollout *r, const char *boot)
                 passed = WATCHED_MS;
         (void)json_object_set_new(watch, "boot", json_string(boot));
         (void)json_object_set_new(watch, "ms", json_integer(now));
-        if (r->step_since_ms == 0)
+        if (r->step_since_ms == 0 && !ramp_going(r))
                 return;
         (void)json_object_set_new(r->seen, "step_ms",
                                   json_integer(int_of(r->seen, "step_ms") + passed));
@@ -454,7 +454,7 @@ static int stop_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
 {
         const char *why = text_of(decision, "reason");
 
-        if (!mlc_streq(text_of(decision, "action"), "pause"))
+        if (ramp_going(r) || !mlc_streq(text_of(decision, "action"), "pause"))
                 return rollout_go_back(ctx, tx, r, why);
         if (request_end(ctx, tx, r, "void") < 0)
                 return ctx->err.code;
@@ -594,6 +594,19 @@ static int expire(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bool
         return rollout_go_back(ctx, tx, r, why);
 }
 
+/* On the way down nobody waits for a gateway that is away: the others go on. */
+static int go_down_alone(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                         const struct look *l)
+{
+        const char *seen;
+
+        pass_time(r, l->boot);
+        seen = rollout_text(ctx, r->seen);
+        if (seen == NULL || db_run(tx, SQL_ROLLOUT_SEEN, NULL, DB_TEXT(r->id), DB_TEXT(seen)) < 0)
+                return ctx->err.code;
+        return ramp_step(ctx, tx, r, l->changed);
+}
+
 static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const struct look *l)
 {
         _cleanup_(json_decref_p) json_t *decision = NULL;
@@ -603,9 +616,10 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
 
         if (e < 0)
                 return e;
+        if (!verified && ramp_going(r))
+                return go_down_alone(ctx, tx, r, l);
         if (!verified)
-                return ramp_going(r) ? 0
-                                     : hold(ctx, tx, r, "a gateway does not hold the table yet");
+                return hold(ctx, tx, r, "a gateway does not hold the table yet");
         if (r->step_since_ms == 0) {
                 e = db_run(tx, SQL_ROLLOUT_STEP_IN_FORCE, NULL, DB_TEXT(r->id));
                 r->step_since_ms = r->now_ms;

@@ -212,8 +212,11 @@ def test_down_little_by_little(site, people):
         assert reply.status_code == 200 and reply.json()["weight"] == 4500, reply.text
         one.act(olga, rollout, "resume", 409)
         one.act(olga, rollout, "pause", 409)
+        one.act(olga, rollout, "advance", 409)
+        olga.http.ok("POST", f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "the same again", "over_ms": 5000})
         again = olga.http.post(f"/api/v1/rollouts/{rollout}/abort", json={
-            "reason": "again", "over_ms": 5000})
+            "reason": "again", "over_ms": 6000})
         assert again.status_code == 409 and "without a time" in again.text
         seen = set()
         one.wait_rollout(promotion, lambda r: seen.add(r["weight"]) or r["state"] == "rolled_back")
@@ -234,6 +237,57 @@ def test_down_little_by_little(site, people):
             "reason": "slowly", "over_ms": 600000})
         one.act(olga, rollout, "abort")
         one.wait(promotion, "rolled_back")
+
+
+def test_down_little_by_little_without_a_gateway(server, people, roots, tmp_path):
+    """Nobody waits for a gateway that is away. Instances that come and go cost no memory."""
+    gateway = Gateway(tmp_path).start()
+    at = Site(server, people, roots, traffic=f"{{driver: nginx, control: 'unix:{gateway.path}'}}")
+    try:
+        one = Case(at, Model(people["pat"].http, ns=NS), {
+            **FAST, "steps": [{"weight": "50%", "requests": 100000, "for": "10m"},
+                              {"weight": "100%"}]})
+        first = one.version()
+        one.to_live(first)
+        promotion = one.promote(one.version(2))
+        rollout = one.wait_rollout(promotion, lambda r: r["weight"] == 5000 and r["in_force"])["id"]
+        for _ in range(3):
+            before = gateway.table()["generation"]
+            server.sql("update served set address = '127.0.0.9:9' where environment = "
+                       f"'{at.env}' and state = 'ready'")
+            wait_until(lambda n=before: gateway.table()["generation"] > n, 30, "a new table")
+        (epochs,) = json.loads(server.sql(
+            f"select seen::json -> 'weights' from rollout where id = '{rollout}'")).values()
+        assert len(epochs) == 1
+        gateway.stop()
+        people["olga"].http.ok("POST", f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "slowly", "over_ms": 3000})
+        one.wait_rollout(promotion, lambda r: r["state"] == "aborting" and r["weight"] == 0)
+        gateway.start()
+        one.wait(promotion, "rolled_back")
+        client = Client(gateway.port)
+        assert client.infer(route=one.route)[2]["model_version"] == str(first)
+        client.close()
+    finally:
+        at.close()
+        gateway.stop()
+
+
+def test_harm_on_the_way_down(site, people):
+    """It goes to 0 at once, also where harm would pause."""
+    one = site({**FAST, "on_harm": "pause", "steps": [
+        {"weight": "50%", "requests": 100000, "for": "10m"}, {"weight": "100%"}]})
+    first, second = one.version(), one.version(2)
+    one.to_live(first)
+    with one.load():
+        promotion = one.promote(second)
+        rollout = one.wait_rollout(promotion, lambda r: r["in_force"])["id"]
+        people["olga"].http.ok("POST", f"/api/v1/rollouts/{rollout}/abort", json={
+            "reason": "slowly", "over_ms": 3600000})
+        for instance in one.instances:
+            instance.errors = {one.name(second): 0.5}
+        one.wait(promotion, "rolled_back")
+    assert "took it back" not in one.rollout(promotion)["outcome"]
 
 
 def test_the_line_is_stopped(site, people):

@@ -127,6 +127,7 @@ bool srv_call(const struct mlc_serving_call *c, const struct srv_request *req,
         struct mlc_call call = {
                 .method = req->method,
                 .url = url,
+                .address = c->address,
                 .headers = req->headers,
                 .body = req->body,
                 .body_len = req->body_len,

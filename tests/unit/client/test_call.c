@@ -60,6 +60,19 @@ static void test_host_and_port(void **state)
         }
 }
 
+static void test_where_it_leads(void **state)
+{
+        (void)state;
+        assert_true(mlc_url_leads_to("http://localhost:8081/x", "127.0.0.1:8081"));
+        assert_true(mlc_url_leads_to("http://[::1]:8081", "[::1]:8081"));
+        assert_true(mlc_url_leads_to("http://127.0.0.1", "127.0.0.1:80"));
+        assert_false(mlc_url_leads_to("http://localhost:8081", "127.0.0.1:8082"));
+        assert_false(mlc_url_leads_to("http://localhost:8081", "127.0.0.9:8081"));
+        assert_false(mlc_url_leads_to("http://localhost:8081", ""));
+        assert_false(mlc_url_leads_to("http://no-such-name.invalid:1", "127.0.0.1:1"));
+        assert_false(mlc_url_leads_to("ftp://localhost", "127.0.0.1:21"));
+}
+
 static void test_egress(void **state)
 {
         static const char *const allow[] = {"Models.example:8080", "[2001:db8::1]:80"};
@@ -285,9 +298,13 @@ static void test_only_this_machine(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_host_and_port),  cmocka_unit_test(test_egress),
-                cmocka_unit_test(test_egress_entries), cmocka_unit_test(test_replies),
-                cmocka_unit_test(test_headers),        cmocka_unit_test(test_only_this_machine),
+                cmocka_unit_test(test_host_and_port),
+                cmocka_unit_test(test_where_it_leads),
+                cmocka_unit_test(test_egress),
+                cmocka_unit_test(test_egress_entries),
+                cmocka_unit_test(test_replies),
+                cmocka_unit_test(test_headers),
+                cmocka_unit_test(test_only_this_machine),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
