@@ -43,6 +43,7 @@ struct gateway_ctx {
         uint64_t arrived_us; /* wall clock */
         unsigned chosen : 1, counted : 1; /* the choice is valid; is a request of the statistics */
         unsigned validated : 1, invalid : 1;
+        unsigned reject : 1, gone : 1; /* when the body was there: invalid ones; the route is */
         unsigned sent : 1; /* upstream */
         unsigned stop : 1; /* no other endpoint may be tried */
         unsigned upstream_error : 1, timeout : 1, wrong_version : 1;

@@ -275,18 +275,23 @@ static int fits_inputs(ngx_http_request_t *r, struct gateway_ctx *ctx, const ngx
 {
         ngx_table_elt_t *h = find_header(r, "Inference-Header-Content-Length",
                                          sizeof("Inference-Header-Content-Length") - 1);
-        struct gw_input inputs[GW_ROUTE_INPUTS_MAX];
+        struct gw_check check;
         size_t json = body->len;
         char why[GW_WHY_MAX];
 
-        if (!gw_choice_inputs(gateway_shm(r), &ctx->choice, inputs))
-                return 1; /* the table has changed since, and with it perhaps the inputs */
+        if (!gw_choice_check(gateway_shm(r), &ctx->choice, &check)) {
+                ctx->gone = 1;
+                return 1;
+        }
+        if (check.mode == GW_VALIDATE_OFF)
+                return 1;
+        ctx->reject = check.mode == GW_VALIDATE_REJECT;
         if (h != NULL) {
                 ngx_int_t n = ngx_atoi(h->value.data, h->value.len);
 
                 json = n >= 0 && (size_t)n <= body->len ? (size_t)n : 0;
         }
-        if (gw_validate(inputs, ctx->choice.route.n_inputs, (const char *)body->data, json, why))
+        if (gw_validate(check.inputs, check.n_inputs, (const char *)body->data, json, why))
                 return 1;
         (void)snprintf(ctx->why, sizeof(ctx->why), "%s", why);
         return 0;
@@ -349,7 +354,11 @@ ngx_int_t gateway_route_handler(ngx_http_request_t *r)
         ctx = gateway_ctx(r);
         if (ctx == NULL)
                 return begin(r);
-        if (ctx->invalid && ctx->choice.route.validate == GW_VALIDATE_REJECT) {
+        if (ctx->gone) {
+                ctx->error = "no such route";
+                return NGX_HTTP_SERVICE_UNAVAILABLE;
+        }
+        if (ctx->invalid && ctx->reject) {
                 ctx->error = ctx->why;
                 return NGX_HTTP_BAD_REQUEST;
         }

@@ -30,12 +30,13 @@ static json_t *child(json_t *obj, const char *key)
 
 /* --- one bank: what is counted of a variant in a generation --- */
 
-/* Requests that have ended: they are counted as chosen before they are counted as failed. */
+/* Requests that have ended: they are counted as chosen before they are counted as failed. Without
+ * those that no server was asked: no data is not good data. */
 static int64_t ended(const json_t *bank)
 {
         static const char *const classes[] = {"2xx", "3xx", "4xx", "5xx"};
         const json_t *status = json_object_get(bank, "status");
-        int64_t n = 0;
+        int64_t n = -int_of(bank, "rejected");
 
         for (size_t i = 0; i < ARRAY_LEN(classes); i++)
                 n += int_of(status, classes[i]);

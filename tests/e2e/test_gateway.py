@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gateway's nginx module with the shipped snippet: what a client and the control socket see."""
+import http.client
 import json
 import os
+import socket
 import struct
 import subprocess
 import time
@@ -252,12 +254,51 @@ def test_requests_that_do_not_fit(gw, backend, mode):
     assert (one["requests"], one["invalid"]) == (len(bad) + 2, len(bad) + 1)
     assert len(backend.seen) == (1 if mode == "reject" else len(bad) + 2)
     assert one["errors"] == 0
+    assert one["rejected"] == (len(bad) + 1 if mode == "reject" else 0)
+    shown = [line for line in gw.call("GET", "/metrics")[1].splitlines()
+             if line.startswith("mlctl_gateway_rejected_total{") and 'variant="stable"' in line
+             and f'generation="{gw.generation}"' in line]
+    assert [line.split()[1] for line in shown] == [str(one["rejected"])]
+
+
+def held_back(gw, body, meanwhile):
+    """The answer to a request whose last byte comes after `meanwhile`."""
+    data = json.dumps(body).encode()
+    with socket.create_connection(("127.0.0.1", gw.port), 10) as connection:
+        before = gw.stats()["stable"]["requests"]
+        connection.sendall(b"POST /v2/models/fraud/infer HTTP/1.1\r\nHost: x\r\nConnection: close"
+                           b"\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data[:-1]))
+        process.wait_until(lambda: gw.stats()["stable"]["requests"] == before + 1, 5, "it is chosen")
+        meanwhile()
+        connection.sendall(data[-1:])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, json.loads(answer.read())
+
+
+def test_a_body_that_comes_slowly_is_checked_all_the_same(gw, backend):
+    def declare(name, mode="reject"):
+        split(gw, 0, [backend], salt="s", validate={
+            "mode": mode, "inputs": [{"name": name, "datatype": "FP64", "shape": [-1, 2]}]})
+    declare("x")
+    status, answer = held_back(gw, infer_body([1, 2, 3]), lambda: declare("x"))
+    assert status == 400 and "x" in answer["error"] and backend.seen == []
+    declare("x")
+    assert held_back(gw, infer_body([1, 2]), lambda: declare("y"))[0] == 400
+    assert held_back(gw, infer_body([1, 2]), lambda: declare("x"))[0] == 200
+    assert held_back(gw, infer_body([1, 2, 3]), lambda: declare("x", "flag"))[0] == 200
+    declare("x")
+
+    def withdraw():
+        gw.generation += 1
+        gw.put({**table(gw.generation), "routes": []})
+    assert held_back(gw, infer_body([1, 2, 3]), withdraw)[0] == 503
+    assert len(backend.seen) == 2
 
 
 # --- tap -----------------------------------------------------------------------------------------
 
 def tap_socket(gw, mode=0o666):
-    import socket
     gw.tap.unlink(missing_ok=True)
     taker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     taker.bind(str(gw.tap))

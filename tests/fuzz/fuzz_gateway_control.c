@@ -46,12 +46,12 @@ static void use(struct gw_shm *shm)
         for (size_t i = 0; i < t->n_routes; i++) {
                 struct gw_asked asked = {t->routes[i].name, strlen(t->routes[i].name), no_key,
                                          NULL};
-                struct gw_input inputs[GW_ROUTE_INPUTS_MAX];
+                struct gw_check check;
                 struct gw_choice c;
                 bool known = gw_choose(shm, &asked, 0, &c);
 
                 assert(known && c.bucket < 10000);
-                (void)gw_choice_inputs(shm, &c, inputs);
+                (void)gw_choice_check(shm, &c, &check);
                 if (c.variant.n_endpoints > 0)
                         assert(gw_pick(shm, &c, 0, 0) >= 0);
         }

@@ -316,15 +316,33 @@ bool gw_choose(const struct gw_shm *shm, const struct gw_asked *asked, uint64_t 
         }
 }
 
-bool gw_choice_inputs(const struct gw_shm *shm, const struct gw_choice *c, struct gw_input *ret)
+/* What is read may be torn, so indices are checked. */
+static bool read_check(const struct gw_table *t, const struct gw_route *route, struct gw_check *ret)
 {
-        uint64_t sequence;
-        const struct gw_slot *slot = begin_read(shm, &sequence);
-        uint64_t generation = __atomic_load_n(&slot->table.generation, RELAXED);
+        if (route->n_inputs > GW_ROUTE_INPUTS_MAX ||
+            route->first_input + route->n_inputs > GW_INPUTS_MAX)
+                return false;
+        ret->mode = route->validate;
+        ret->n_inputs = route->n_inputs;
+        gw_words_load(ret->inputs, &t->inputs[route->first_input],
+                      route->n_inputs * sizeof(ret->inputs[0]));
+        return true;
+}
 
-        gw_words_load(ret, &slot->table.inputs[c->route.first_input],
-                      c->route.n_inputs * sizeof(*ret));
-        return was_stable(slot, sequence) && generation == c->generation;
+bool gw_choice_check(const struct gw_shm *shm, const struct gw_choice *c, struct gw_check *ret)
+{
+        const char *name = c->route.name;
+
+        for (;;) {
+                uint64_t sequence;
+                const struct gw_slot *slot = begin_read(shm, &sequence);
+                struct gw_route route;
+                bool found = gw_table_read_route(&slot->table, name, strlen(name), &route);
+                bool whole = !found || read_check(&slot->table, &route, ret);
+
+                if (was_stable(slot, sequence) && whole)
+                        return found;
+        }
 }
 
 /* --- endpoints -------------------------------------------------------------------------------- */
@@ -417,9 +435,13 @@ void gw_count_chosen(struct gw_shm *shm, const struct gw_choice *c)
 void gw_count_outcome(struct gw_shm *shm, const struct gw_choice *c, const struct gw_outcome *o)
 {
         struct gw_cell *cell = cell_of(shm, c);
+        bool error = o->upstream_error || o->timeout || o->wrong_version || o->status >= 500;
 
         if (cell == NULL)
                 return;
+        /* first: whoever reads between finds one less that says something, not one more */
+        if (!error && !o->sent && o->status >= 200)
+                add(&cell->rejected, 1);
         if (o->status >= 200 && o->status < 600)
                 add(&cell->status[o->status / 100 - 2], 1);
         if (o->upstream_error)
@@ -430,7 +452,7 @@ void gw_count_outcome(struct gw_shm *shm, const struct gw_choice *c, const struc
                 add(&cell->wrong_version, 1);
         if (o->invalid)
                 add(&cell->invalid, 1);
-        if (o->upstream_error || o->timeout || o->wrong_version || o->status >= 500)
+        if (error)
                 add(&cell->errors, 1);
         if (!o->sent)
                 return;

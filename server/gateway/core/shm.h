@@ -13,7 +13,7 @@
  * take a robust mutex between processes. Everything zero is not yet valid:
  * gw_shm_init() first.
  */
-#define GW_SHM_MAGIC UINT64_C(0x3279617774616c6d) /* "mlatway2" */
+#define GW_SHM_MAGIC UINT64_C(0x3379617774616c6d) /* "mlatway3" */
 #define GW_CELLS_MAX (2 * GW_VARIANTS_MAX)
 #define GW_LEASE_MS 60000 /* what a new table brings */
 #define GW_LEASE_MS_MAX 3600000
@@ -33,6 +33,7 @@ struct gw_cell {
         uint64_t timeouts;
         uint64_t wrong_version;
         uint64_t invalid; /* failed the validation of the request */
+        uint64_t rejected; /* ended below 500 without being sent: says nothing of the variant */
         uint64_t errors; /* finished with any of 5xx, upstream error, timeout, wrong version */
         uint64_t latency_sum_us;
         struct mlc_latency latency; /* of those that were sent upstream */
@@ -115,9 +116,15 @@ struct gw_asked {
  */
 bool gw_choose(const struct gw_shm *shm, const struct gw_asked *asked, uint64_t now_ms,
                struct gw_choice *ret);
-/* The declared inputs of the choice's route, up to GW_ROUTE_INPUTS_MAX; false: ask again, the table
- * has changed. */
-bool gw_choice_inputs(const struct gw_shm *shm, const struct gw_choice *c, struct gw_input *ret);
+/* What requests to a route are checked against. */
+struct gw_check {
+        uint8_t mode; /* enum gw_validate */
+        uint16_t n_inputs;
+        struct gw_input inputs[GW_ROUTE_INPUTS_MAX];
+};
+/* As the table in force says, which need not be the one that the choice was made by: a body comes
+ * as slowly as its sender likes. False when the route is no longer in it. */
+bool gw_choice_check(const struct gw_shm *shm, const struct gw_choice *c, struct gw_check *ret);
 
 /* Which endpoint to try: the next in turn that is up and not in `tried` (bits), else the one that
  * has been down longest; -1 when all were tried. */

@@ -24,9 +24,10 @@ static void cell_json(const struct gw_cell *c, struct mlc_str *ret)
                      load(&c->status[1]), load(&c->status[2]), load(&c->status[3]));
         mlc_str_addf(ret,
                      ",\"upstream_errors\":%" PRIu64 ",\"timeouts\":%" PRIu64
-                     ",\"wrong_version\":%" PRIu64 ",\"invalid\":%" PRIu64 ",\"errors\":%" PRIu64,
+                     ",\"wrong_version\":%" PRIu64 ",\"invalid\":%" PRIu64 ",\"rejected\":%" PRIu64
+                     ",\"errors\":%" PRIu64,
                      load(&c->upstream_errors), load(&c->timeouts), load(&c->wrong_version),
-                     load(&c->invalid), load(&c->errors));
+                     load(&c->invalid), load(&c->rejected), load(&c->errors));
         mlc_str_addf(ret,
                      ",\"latency\":{\"gamma\":\"" MLC_LATENCY_GAMMA_TEXT
                      "\",\"min_us\":%d,\"sum_us\":%" PRIu64 ",\"buckets\":[",
@@ -157,6 +158,9 @@ static const struct counter COUNTERS[] = {
          OF(wrong_version)},
         {"mlctl_gateway_invalid_total", "Requests that do not fit the declared inputs.",
          OF(invalid)},
+        {"mlctl_gateway_rejected_total",
+         "Requests that were answered, not with 5xx, before they were sent to a server.",
+         OF(rejected)},
 };
 
 static void for_cells(const struct gw_shm *shm,

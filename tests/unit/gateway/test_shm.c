@@ -122,6 +122,10 @@ static void each_outcome_counts_once(void **state)
                 {.status = 200, .sent = true, .latency_us = 100},
                 {.status = 302, .sent = true, .latency_us = 100},
                 {.status = 400, .invalid = true},
+                {.status = 200, .invalid = true, .sent = true, .latency_us = 100},
+                {.status = 400}, /* the client broke off */
+                {.status = 0},
+                {.status = 502, .upstream_error = true}, /* nobody could be asked */
                 {.status = 502, .upstream_error = true, .sent = true, .latency_us = 100},
                 {.status = 504, .timeout = true, .sent = true, .latency_us = 100},
                 {.status = 502, .wrong_version = true, .sent = true, .latency_us = 100},
@@ -140,18 +144,19 @@ static void each_outcome_counts_once(void **state)
                 gw_count_outcome(shm, &c, &outcomes[i]);
         }
         cell = &shm->cells[c.cell];
-        assert_int_equal(cell->requests, 8);
-        assert_int_equal(cell->status[0], 2);
+        assert_int_equal(cell->requests, 12);
+        assert_int_equal(cell->status[0], 3);
         assert_int_equal(cell->status[1], 1);
-        assert_int_equal(cell->status[2], 1);
-        assert_int_equal(cell->status[3], 3);
-        assert_int_equal(cell->upstream_errors, 2);
+        assert_int_equal(cell->status[2], 2);
+        assert_int_equal(cell->status[3], 4);
+        assert_int_equal(cell->upstream_errors, 3);
         assert_int_equal(cell->timeouts, 1);
         assert_int_equal(cell->wrong_version, 1);
-        assert_int_equal(cell->invalid, 1);
-        assert_int_equal(cell->errors, 4);
-        assert_int_equal(mlc_latency_count(&cell->latency), 7);
-        assert_int_equal(cell->latency_sum_us, 700);
+        assert_int_equal(cell->invalid, 2);
+        assert_int_equal(cell->rejected, 2);
+        assert_int_equal(cell->errors, 5);
+        assert_int_equal(mlc_latency_count(&cell->latency), 8);
+        assert_int_equal(cell->latency_sum_us, 800);
         free(shm);
 }
 
@@ -309,6 +314,50 @@ static void a_writer_that_dies(void **state)
         (void)munmap(shm, sizeof(*shm));
 }
 
+static void put_checked(struct gw_shm *shm, unsigned generation, const char *mode, const char *name)
+{
+        char *text = table_text(generation, 0, ""), *with = NULL;
+        const char *at = strstr(text, "\"variants\"");
+        struct mlc_err err = {0};
+
+        if (mode != NULL)
+                assert_true(asprintf(&with,
+                                     "%.*s\"validate\":{\"mode\":\"%s\",\"inputs\":[{\"name\":"
+                                     "\"%s\",\"datatype\":\"FP64\",\"shape\":[-1]}]},%s",
+                                     (int)(at - text), text, mode, name, at) > 0);
+        assert_int_equal(put_text(shm, with != NULL ? with : text, 0, &err), 0);
+        free(with);
+        free(text);
+}
+
+static void checks_are_those_of_now(void **state)
+{
+        static const char empty[] =
+                "{\"schema\":\"gateway-table/v1\",\"generation\":9,\"routes\":[]}";
+        struct gw_shm *shm = new_shm();
+        struct mlc_err err = {0};
+        struct gw_check check;
+        struct gw_choice c;
+
+        (void)state;
+        put_checked(shm, 1, "reject", "x");
+        assert_true(choose(shm, "u", 0, &c));
+        assert_true(gw_choice_check(shm, &c, &check));
+        assert_int_equal(check.mode, GW_VALIDATE_REJECT);
+        assert_int_equal(check.n_inputs, 1);
+        assert_string_equal(check.inputs[0].name, "x");
+        put_checked(shm, 2, "flag", "other");
+        assert_true(gw_choice_check(shm, &c, &check));
+        assert_int_equal(check.mode, GW_VALIDATE_FLAG);
+        assert_string_equal(check.inputs[0].name, "other");
+        put_checked(shm, 3, NULL, NULL);
+        assert_true(gw_choice_check(shm, &c, &check));
+        assert_int_equal(check.mode, GW_VALIDATE_OFF);
+        assert_int_equal(put_text(shm, empty, 0, &err), 0);
+        assert_false(gw_choice_check(shm, &c, &check));
+        free(shm);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -317,6 +366,7 @@ int main(void)
                 cmocka_unit_test(error_limit),
                 cmocka_unit_test(each_outcome_counts_once),
                 cmocka_unit_test(banks),
+                cmocka_unit_test(checks_are_those_of_now),
                 cmocka_unit_test(endpoints),
                 cmocka_unit_test(readers_see_whole_tables),
                 cmocka_unit_test(a_writer_that_dies),
