@@ -29,7 +29,7 @@ void promotion_start(struct app *app);
  * The end of a rollout, in the transaction that ends it: takes the locks that come before the
  * rollout's row. The promotion becomes live, with the environment's alias, and what was live
  * `replaced` or (by a rollback) `rolled_back`; or, when it went back, `rolled_back` or `failed`.
- * MLC_E_CONFLICT when it does not roll out.
+ * MLC_E_CONFLICT when it does not roll out, or would bring live, and not back, what is withdrawn.
  */
 int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id) MLC_CHECK;
 int promotion_rollout_ended(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
@@ -51,10 +51,13 @@ int promotion_window_closed(struct mlc_ctx *ctx, struct db_tx *tx, const json_t 
  */
 int promotion_of_step(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
                       struct mlc_statement *ret, struct approval_rules *ret_rules) MLC_CHECK;
-/* Whether the caller counts for some of the rules; MLC_E_FORBIDDEN with why not, MLC_E_CONFLICT
- * when the version is withdrawn. `of` is what is decided about: "rollout 'r17'". */
+/* Whether the caller counts for some of the rules; MLC_E_FORBIDDEN with why not, `of` is
+ * what is decided about: "rollout 'r17'". */
 int promotion_may_decide(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
                          const struct approval_rules *rules, const char *of) MLC_CHECK;
+/* MLC_E_CONFLICT for this decision: what is withdrawn can only be rejected. */
+int promotion_decision_fits(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                            const char *decision) MLC_CHECK;
 
 /* Namespaces that the caller reads, as a literal of text[]; NULL: all. */
 int promotion_readable(struct mlc_ctx *ctx, const char **ret) MLC_CHECK;

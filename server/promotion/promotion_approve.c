@@ -140,12 +140,18 @@ int promotion_may_decide(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
         struct promotion p;
         int r = promotion_load(ctx, tx, id, false, &p);
 
-        if (r < 0)
-                return r;
-        if (mlc_streq(p.version_status, "withdrawn"))
-                return ctx_fail(ctx, MLC_E_CONFLICT, "the version of promotion '%s' is withdrawn",
-                                id);
-        return require_counting(ctx, tx, &p, rules, of);
+        return r < 0 ? r : require_counting(ctx, tx, &p, rules, of);
+}
+
+int promotion_decision_fits(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,
+                            const char *decision)
+{
+        struct promotion p;
+        int r = promotion_load(ctx, tx, id, false, &p);
+
+        if (r == 0 && mlc_streq(p.version_status, "withdrawn") && !mlc_streq(decision, "reject"))
+                r = ctx_fail(ctx, MLC_E_CONFLICT, "the version of promotion '%s' is withdrawn", id);
+        return r;
 }
 
 int promotion_of_step(struct mlc_ctx *ctx, struct db_tx *tx, const char *id,

@@ -33,7 +33,7 @@ int promotion_switch(struct mlc_ctx *ctx, struct db_tx *tx, const struct promoti
                                                                .before = before},
                                      NULL);
         if (r == 0 && alias != NULL)
-                r = registry_alias_move(ctx, tx, s->ns, s->name, alias, s->version);
+                r = registry_alias_follow(ctx, tx, s->ns, s->name, alias, s->version);
         if (r < 0)
                 return r;
         return db_run(tx, SQL_PROMOTION_STALE_MODEL, NULL, DB_TEXT(s->model),
@@ -235,11 +235,16 @@ int promotion_effect(struct mlc_ctx *ctx, const char *id)
 
 int promotion_rolled_out(struct mlc_ctx *ctx, struct db_tx *tx, const char *id)
 {
+        _cleanup_(db_rows_done) struct db_rows back = {0};
         struct promotion p;
         int r = hold(ctx, tx, id, &p);
 
         if (r == 0 && !mlc_streq(p.state, "rolling_out"))
                 r = ctx_fail(ctx, MLC_E_CONFLICT, "promotion '%s' is %s", id, p.state);
+        if (r == 0)
+                r = db_run(tx, SQL_PROMOTION_IS_ROLLBACK, &back, DB_TEXT(id));
+        if (r == 0 && mlc_streq(p.version_status, "withdrawn") && !db_bool(&back, 0, 0))
+                r = ctx_fail(ctx, MLC_E_CONFLICT, "the version of promotion '%s' is withdrawn", id);
         return r < 0 ? r : go_live(ctx, tx, &p);
 }
 

@@ -73,6 +73,10 @@ int registry_tags(struct mlc_ctx *ctx, const char *ns, const char *model, const 
 int registry_referrers(struct mlc_ctx *ctx, const char *ns, const char *model, const char *digest,
                        const char *artifact_type, json_t **ret) MLC_CHECK;
 
+/* The alias of an environment to what goes live there: registry_alias_move, that does not ask
+ * whether the version is withdrawn; the caller has. */
+int registry_alias_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                          const char *alias, int64_t number) MLC_CHECK;
 /* Makes the alias or moves it, in the caller's transaction, with its leaf: for what moves it by
  * itself. MLC_E_NOT_FOUND and MLC_E_CONFLICT as for people, whose way asks promotion_alias_free. */
 int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,

@@ -85,9 +85,11 @@ static int check_match(struct mlc_ctx *ctx, const struct registry_alias_state *s
         return http_if_match(ctx, s->number > 0 ? value : NULL, moving);
 }
 
-static int share_version(struct mlc_ctx *ctx, struct db_tx *tx, const struct registry_name *name,
-                         int64_t number, struct change *c)
+static int share_version(struct mlc_ctx *ctx, struct db_tx *tx, const struct registry_alias_in *in,
+                         struct change *c)
 {
+        const struct registry_name *name = in->name;
+        int64_t number = in->number;
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         int r;
 
@@ -99,7 +101,7 @@ static int share_version(struct mlc_ctx *ctx, struct db_tx *tx, const struct reg
                 return ctx_fail_field(ctx, MLC_E_NOT_FOUND, "/version",
                                       "version '%s:%" PRId64 "' does not exist", name->repo,
                                       number);
-        if (strcmp(db_text(&rows, 0, 2), "withdrawn") == 0)
+        if (in->mode != REGISTRY_IF_LIVE && strcmp(db_text(&rows, 0, 2), "withdrawn") == 0)
                 return ctx_fail_field(ctx, MLC_E_CONFLICT, "/version",
                                       "version '%s:%" PRId64
                                       "' is withdrawn: no alias can be set to it",
@@ -132,7 +134,7 @@ int registry_alias_set_tx(struct mlc_ctx *ctx, struct db_tx *tx, const struct re
         bool made = false;
         int r;
 
-        r = share_version(ctx, tx, in->name, in->number, &c);
+        r = share_version(ctx, tx, in, &c);
         if (r < 0)
                 return r;
         r = lock(ctx, tx, c.model_id, in->alias, &c.before);
@@ -213,6 +215,20 @@ int registry_alias_move(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, c
                 return r;
         return registry_alias_set_tx(
                 ctx, tx, &(struct registry_alias_in){&name, alias, number, REGISTRY_IF_ANY},
+                &before, &now);
+}
+
+int registry_alias_follow(struct mlc_ctx *ctx, struct db_tx *tx, const char *ns, const char *model,
+                          const char *alias, int64_t number)
+{
+        struct registry_alias_state before, now;
+        struct registry_name name;
+        int r = registry_name_make(ctx, ns, model, &name);
+
+        if (r < 0)
+                return r;
+        return registry_alias_set_tx(
+                ctx, tx, &(struct registry_alias_in){&name, alias, number, REGISTRY_IF_LIVE},
                 &before, &now);
 }
 

@@ -117,10 +117,11 @@ struct registry_alias_state {
         int64_t number; /* 0: there is none */
         char digest[MLC_DIGEST_STR];
 };
-enum registry_if { REGISTRY_IF_ANY, REGISTRY_IF_MATCH };
+enum registry_if { REGISTRY_IF_ANY, REGISTRY_IF_MATCH, REGISTRY_IF_LIVE };
 /*
  * Sets the alias in the caller's transaction. With `mode` REGISTRY_IF_MATCH the request's If-Match
- * is compared, and needed to move one; REGISTRY_IF_ANY moves. Says what it was and what it is.
+ * is compared, and needed to move one; REGISTRY_IF_ANY moves, REGISTRY_IF_LIVE also to
+ * what is withdrawn. Says what it was and what it is.
  */
 struct registry_alias_in {
         const struct registry_name *name;

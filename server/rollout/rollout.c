@@ -200,6 +200,17 @@ int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r
         return e < 0 ? e : split_rollout(ctx, tx, r, 0);
 }
 
+int rollout_withdrawn(struct db_tx *tx, const struct rollout *r, bool *ret)
+{
+        _cleanup_(db_rows_done) struct db_rows rows = {0};
+        int e = db_run(tx, SQL_ROLLOUT_WITHDRAWN, &rows, DB_TEXT(r->promotion));
+
+        if (e < 0)
+                return e;
+        *ret = rows.n > 0 && (!rollout_is_back(r) || mlc_streq(r->state, "preparing"));
+        return 0;
+}
+
 int rollout_cut(struct mlc_ctx *ctx, struct db_tx *tx, const char *model, const char *environment,
                 const char *why, const char **ret_promotion)
 {

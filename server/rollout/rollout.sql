@@ -36,6 +36,10 @@ from rollout where id = $1
 -- name: rollout_find_active
 select id from rollout where model = $1 and environment = $2 and ended is null
 
+-- name: rollout_withdrawn
+-- Whether the version that it brings was withdrawn.
+select 1 from promotion p join version v on v.id = p.version_id where p.id = $1 and v.status = 'withdrawn'
+
 -- name: rollout_active
 select id from rollout where ended is null order by seq
 

@@ -332,3 +332,6 @@ int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r
                         const char *reason) MLC_CHECK;
 int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                     const char *why) MLC_CHECK;
+/* Whether it is to go back because its version was withdrawn. Not a rollback that has moved
+ * traffic: what it leaves is worse, and it goes on to its end. */
+int rollout_withdrawn(struct db_tx *tx, const struct rollout *r, bool *ret) MLC_CHECK;

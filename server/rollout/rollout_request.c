@@ -401,6 +401,8 @@ static int decide(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
         if (e == 0)
                 e = approval_verify(ctx, tx, d->in, &expect, &s);
         if (e == 0)
+                e = promotion_decision_fits(ctx, tx, r.promotion, s.s.decision);
+        if (e == 0)
                 e = approval_store(ctx, tx, &s, r.model, id, leaf);
         if (e == 0)
                 e = settle(ctx, tx, &r, s.s.decision, &q);

@@ -654,6 +654,12 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
 
 /* --- the ends --- */
 
+static int withdraw(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bool *ret_changed)
+{
+        *ret_changed = true;
+        return rollout_go_back(ctx, tx, r, "the version was withdrawn");
+}
+
 static int prepare(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bool *ret_changed)
 {
         enum served_state state;
@@ -712,15 +718,23 @@ static int finish(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *o
 static int end(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
 {
         struct look *l = userdata;
-        _cleanup_(rollout_done) struct rollout r = {0};
-        bool verified = false, live;
+        _cleanup_(rollout_done) struct rollout r = {0}, held = {0};
+        bool verified = false, gone = false, live;
         int e = rollout_load(ctx, tx, l->id, false, &r);
 
+        live = e == 0 && mlc_streq(r.state, "completing");
+        if (live)
+                e = rollout_withdrawn(tx, &r, &gone);
+        if (e == 0 && gone) {
+                e = rollout_load(ctx, tx, l->id, true, &held);
+                return e < 0 || !mlc_streq(held.state, r.state)
+                               ? e
+                               : withdraw(ctx, tx, &held, l->changed);
+        }
         if (e == 0)
                 e = in_force(tx, &r, &verified);
         if (e < 0 || !verified)
                 return e;
-        live = mlc_streq(r.state, "completing");
         if (!live && !mlc_streq(r.state, "aborting"))
                 return 0;
         *l->changed = true;
@@ -731,10 +745,16 @@ static int step(struct mlc_ctx *ctx, struct db_tx *tx, void *userdata)
 {
         struct look *l = userdata;
         _cleanup_(rollout_done) struct rollout r = {0};
+        bool gone = false;
         int e = rollout_load(ctx, tx, l->id, true, &r);
 
         if (e < 0 || !mlc_streq(r.state, l->state) || r.step != l->step)
                 return e; /* somebody was faster: the next look sees it as it is */
+        e = rollout_withdrawn(tx, &r, &gone);
+        if (e < 0)
+                return e;
+        if (gone)
+                return withdraw(ctx, tx, &r, l->changed);
         if (mlc_streq(r.state, "preparing"))
                 return prepare(ctx, tx, &r, l->changed);
         return run_step(ctx, tx, &r, l);

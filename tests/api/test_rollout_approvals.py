@@ -233,6 +233,45 @@ def test_nobody_answers_in_time(waiting, people):
     assert signing.post(people["eli"], one.id, late).status_code == 409
 
 
+@pytest.mark.parametrize("alias", [True, False])
+def test_withdrawn_while_it_rolls_out(waiting, where, people, alias):
+    """It goes to 0 by itself, and who is asked about it may still say no."""
+    named = where.alias
+    where.alias = named if alias else ""
+    where.apply()
+    try:
+        one = waiting(plan(RISK))
+        with one.load() as load:
+            one.asked()
+            no, yes = (signing.body(signing.evidence(people[who], one.id), people[who].key_file,
+                                    decision=decision)
+                       for who, decision in (("eli", "reject"), ("dana", "approve")))
+            assert one.model.set_status(one.second, "withdrawn").ok
+            for who, body in (("dana", yes), ("eli", no)):
+                reply = signing.post(people[who], one.id, body)
+                if reply.status_code != 201:  # the leader was faster
+                    assert reply.status_code == 409
+                    assert who == "dana" or "waits for no approval" in reply.text, reply.text
+                else:
+                    assert who == "eli" and reply.json()["state"] == "aborting"
+            shown = one.ends("rolled_back")
+        assert load.failed == [] and shown["weight"] == 0
+        assert shown["outcome"] in ("the version was withdrawn", "step 1 was rejected")
+        assert one.infer()[2]["model_version"] == str(one.first)
+        # nobody is asked in this one, and nothing goes live either
+        one.apply({**plan(ONE), "steps": [{"weight": "50%", "requests": 40, "for": "1h"}]})
+        third = one.version(3)
+        promotion = one.promote(third)
+        one.wait_rollout(promotion, lambda r: r["weight"] == 5000 and r["in_force"])
+        assert one.model.set_status(third, "withdrawn").ok
+        one.wait(promotion, "rolled_back")
+        assert one.rollout(promotion)["outcome"] == "the version was withdrawn"
+        assert one.infer()[2]["model_version"] == str(one.first)
+    finally:
+        where.alias = named
+        where.apply()
+
+
 def test_paused_stopped_and_taken_back(waiting, people, tmp_path):
     """What is signed does not lift a pause or release the line; a new request needs new ones."""
     one = waiting(plan(ONE, RISK))

@@ -103,6 +103,7 @@ class Site:
         self.server, self.people = server, people
         self.admin = server.client(server.admin_token)
         self.env = judged.fresh("online")
+        self.alias = f"alias: {self.env}\n"
         self.control = f"unix:{server.directory}/gateway/control.sock"
         self.traffic = traffic or f"{{driver: nginx, control: '{self.control}'}}"
         self.serving = ""  # more settings, "key: value, "
@@ -117,7 +118,7 @@ class Site:
         instances = ", ".join(f"{{url: {i.url}, repository: {{dir: {i.repository}}}}}"
                               for i in self.instances)
         judged.apply(self.admin, judged.policy(self.env) + "---\n" + judged.environment(
-            self.env, f"policy: {self.env}\nalias: {self.env}\ntargets:\n"
+            self.env, f"policy: {self.env}\n{self.alias}targets:\n"
             "  - name: eu\n"
             f"    serving: {{driver: triton, {self.serving}instances: [{instances}]}}\n"
             f"    traffic: {self.traffic}\n{more}"))
