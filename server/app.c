@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cache/cache.h"
+#include "client/call.h"
 #include "db/cluster.h"
 #include "db/db.h"
 #include "gate/gate.h"
@@ -252,8 +253,11 @@ static int start_mirror_sink(struct app *app, struct mlc_err *err)
         const struct http_sink_in in = {.where = app->config.mirror_listen,
                                         .body_max = MIRROR_BODY_MAX,
                                         .take = take_copy,
-                                        .userdata = app->mirror};
+                                        .userdata = app->mirror,
+                                        .not_with = MIRROR_HEADER};
         char address[SINK_ADDRESS_MAX], path[4200], line[SINK_ADDRESS_MAX + 2];
+        struct mlc_err ignored = {0};
+        bool loopback;
         int r;
 
         if (in.where == NULL)
@@ -262,6 +266,10 @@ static int start_mirror_sink(struct app *app, struct mlc_err *err)
         if (r < 0)
                 return mlc_wrap(err, "--mirror-listen");
         log_info(NULL, "mirror.listening", KV_STR("address", address));
+        if (mlc_egress_check(NULL, 0, address, &loopback, &ignored) < 0)
+                log_warn(NULL, "mirror.open_to_others", KV_STR("address", address),
+                         KV_STR("why", "whoever reaches it can send copies; nobody is asked who "
+                                       "they are"));
         mirror_address_path(app, path, sizeof(path));
         (void)snprintf(line, sizeof(line), "%s\n", address);
         return mlc_write_file_atomic(path, line, strlen(line), 0644, err);

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "http/listener.h"
 
@@ -18,6 +19,7 @@ struct http_sink {
         struct http_sink_in in;
         struct MHD_Daemon *daemon;
         struct MHD_Response *nothing;
+        bool told; /* that something was not handed on */
 };
 
 /* A request that is coming in. */
@@ -30,6 +32,17 @@ struct coming {
 static bool has(struct MHD_Connection *mhd, const char *header)
 {
         return MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, header) != NULL;
+}
+
+static bool hand_on(struct http_sink *s, struct MHD_Connection *mhd, const char *path)
+{
+        if (s->in.not_with == NULL || !has(mhd, s->in.not_with))
+                return true;
+        if (!s->told)
+                log_warn(NULL, "copies.own_request", KV_STR("header", s->in.not_with),
+                         KV_STR("path", path));
+        s->told = true;
+        return false;
 }
 
 static void append(const struct http_sink *s, struct coming *c, const char *data, size_t len)
@@ -55,7 +68,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
                                   const char *method, const char *version, const char *data,
                                   size_t *size, void **con_cls)
 {
-        const struct http_sink *s = cls;
+        struct http_sink *s = cls;
         struct coming *c = *con_cls;
 
         (void)version;
@@ -73,7 +86,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
                 *size = 0;
                 return MHD_YES;
         }
-        s->in.take(s->in.userdata, url, c->usable ? c->body : NULL, c->usable ? c->len : 0);
+        if (hand_on(s, mhd, url))
+                s->in.take(s->in.userdata, url, c->usable ? c->body : NULL, c->usable ? c->len : 0);
         return MHD_queue_response(mhd, MHD_HTTP_NO_CONTENT, s->nothing);
 }
 
@@ -110,7 +124,8 @@ int http_sink_start(const struct http_sink_in *in, struct http_sink **ret,
                 s->daemon = MHD_start_daemon(
                         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
                         on_request, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-                        (unsigned)SINK_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                        (unsigned)SINK_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                        (unsigned)SINK_ADDRESS_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                         (size_t)POOL_SIZE, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SINK_IDLE_S,
                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_STRICT_FOR_CLIENT,
                         1, MHD_OPTION_END);

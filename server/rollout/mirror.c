@@ -27,6 +27,7 @@
 struct mirror_socket {
         char control[MIRROR_TEXT];
         struct sockaddr_un address;
+        struct stat file; /* of the path, while it is ours */
         int fd;
 };
 
@@ -49,8 +50,12 @@ static bool address_of(const char *control, struct sockaddr_un *ret)
 
 static void close_socket(struct mirror_socket *s)
 {
+        struct stat now;
+
         (void)close(s->fd);
-        (void)unlink(s->address.sun_path);
+        if (lstat(s->address.sun_path, &now) == 0 && now.st_dev == s->file.st_dev &&
+            now.st_ino == s->file.st_ino) /* not that of whoever leads now */
+                (void)unlink(s->address.sun_path);
 }
 
 /* Who may send is what the folder's rights say. */
@@ -68,7 +73,7 @@ static bool open_socket(const char *control, struct mirror_socket *ret)
         (void)setsockopt(s.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
         (void)unlink(s.address.sun_path);
         if (bind(s.fd, (const struct sockaddr *)&s.address, sizeof(s.address)) < 0 ||
-            chmod(s.address.sun_path, 0666) < 0) {
+            chmod(s.address.sun_path, 0666) < 0 || lstat(s.address.sun_path, &s.file) < 0) {
                 log_warn(NULL, "tap.bind_failed", KV_STR("path", s.address.sun_path),
                          KV_STR("why", strerrorname_np(errno)));
                 (void)close(s.fd);

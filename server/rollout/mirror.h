@@ -19,6 +19,8 @@ struct mirror;
         512 /* copies that wait to be asked again; further ones are dropped and counted */
 #define MIRROR_WORKERS 4
 #define MIRROR_BODY_MAX 131072 /* of a copied request without its answer */
+#define MIRROR_HEADER                                                                              \
+        "X-Mlctl-Shadow" /* "1" on requests of ours; a copy of one is none to compare */
 #define MIRROR_CALL_MS 10000 /* for one answer of a candidate */
 
 /* 0, or an errno as MLC_E_IO. */
@@ -40,7 +42,8 @@ struct mirror_route {
         int share;
         int64_t generation; /* with share: under which these count */
 };
-/* From now on exactly these; sockets of gateways are bound and closed as needed. */
+/* From now on exactly these; sockets of gateways are bound and closed as needed. What was counted
+ * for other owners, and copies that wait to be asked for them, are dropped. */
 void mirror_watch(struct mirror *t, const struct mirror_route *routes, size_t n);
 
 /* A copy of a request without its answer, as "/v2/models/ROUTE/infer" was sent it; body NULL: one

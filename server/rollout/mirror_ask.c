@@ -12,7 +12,6 @@
 #include "rollout/mirror_internal.h"
 
 #define NOISE_EVERY 10 /* of so many copies one is asked of stable again: its own disagreement */
-#define SHADOW_HEADER "X-Mlctl-Shadow: 1"
 
 void mirror_job_done(struct mirror_job *j)
 {
@@ -26,7 +25,7 @@ void mirror_job_done(struct mirror_job *j)
 static json_t *ask(struct mlc_caller *caller, const struct mirror_job *j, const char *host,
                    const char *model, int64_t *ret_us)
 {
-        static const char *const headers[] = {SHADOW_HEADER, NULL};
+        static const char *const headers[] = {MIRROR_HEADER ": 1", NULL};
         _cleanup_(mlc_reply_done) struct mlc_reply reply = {0};
         char url[2 * MIRROR_TEXT + 64];
         const struct mlc_call call = {.method = "POST",

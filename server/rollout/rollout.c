@@ -11,6 +11,7 @@
 void rollout_start(struct app *app)
 {
         rollout_jobs_init(app);
+        work_on_leader(app, NULL, rollout_lost);
         work_every(app, &(struct work_task){.name = ROLLOUT_TASK,
                                             .interval_ms = ROLLOUT_TASK_MS,
                                             .timeout_ms = 60000,

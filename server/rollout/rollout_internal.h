@@ -326,6 +326,8 @@ int ramp_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
 /* --- deciding (rollout_step.c) --- */
 
 int rollout_tick(struct mlc_ctx *ctx) MLC_CHECK;
+/* This server no longer leads: it looks at no copies any more. */
+void rollout_lost(struct app *app);
 /* To aborting: the candidate to 0 first. `why` is shown; a person's reason (its commitment, may be
  * NULL) stands in the leaf. */
 int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const char *why,

@@ -13,6 +13,7 @@
 #include "rollout/mirror.h"
 #include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
+#include "work/work.h"
 
 #define ANSWER_MS                                                                                  \
         700 /* a tick waits for all gateways together; what comes later is the next one's */
@@ -169,6 +170,13 @@ static void set_watch(struct mlc_ctx *ctx, const json_t *watch)
                                               .generation = int_of(w, "generation")};
         }
         mirror_watch(ctx->app->mirror, routes, json_array_size(watch));
+        if (!work_is_leader(ctx->app)) /* lost while it looked */
+                rollout_lost(ctx->app);
+}
+
+void rollout_lost(struct app *app)
+{
+        mirror_watch(app->mirror, NULL, 0);
 }
 
 static int read_look(struct mlc_ctx *ctx, struct look *l)

@@ -268,7 +268,7 @@ def held_back(gw, body, meanwhile):
         before = gw.stats()["stable"]["requests"]
         connection.sendall(b"POST /v2/models/fraud/infer HTTP/1.1\r\nHost: x\r\nConnection: close"
                            b"\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data[:-1]))
-        process.wait_until(lambda: gw.stats()["stable"]["requests"] == before + 1, 5, "it is chosen")
+        process.wait_until(lambda: gw.stats()["stable"]["requests"] == before + 1, 5, "a choice")
         meanwhile()
         connection.sendall(data[-1:])
         answer = http.client.HTTPResponse(connection)

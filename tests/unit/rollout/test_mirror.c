@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -156,12 +157,39 @@ static void counts_of_whom_nobody_watches_are_dropped(void **state)
         stop(t, places);
 }
 
+/* Two servers beside one gateway: who has lost the lead leaves the other's socket alone. */
+static void sockets_of_others_stay(void **state)
+{
+        char dir[] = "/tmp/mirror-XXXXXX", control[64], path[64];
+        struct mirror_route route = {.route = "fraud", .owner = "r1", .control = control};
+        struct mirror *first = NULL, *second = NULL;
+        struct mlc_err err = {0};
+
+        (void)state;
+        assert_non_null(mkdtemp(dir));
+        (void)snprintf(control, sizeof(control), "unix:%s/control.sock", dir);
+        (void)snprintf(path, sizeof(path), "%s/tap.sock", dir);
+        assert_int_equal(mirror_new(&first, &err), 0);
+        assert_int_equal(mirror_new(&second, &err), 0);
+        mirror_watch(first, &route, 1);
+        assert_int_equal(access(path, F_OK), 0);
+        mirror_watch(second, &route, 1);
+        mirror_watch(first, NULL, 0);
+        assert_int_equal(access(path, F_OK), 0);
+        mirror_watch(second, NULL, 0);
+        assert_int_equal(access(path, F_OK), -1);
+        mirror_free(first);
+        mirror_free(second);
+        assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(each_target_gets_its_share_of_copies),
                 cmocka_unit_test(routes_that_alternate_get_their_shares),
                 cmocka_unit_test(counts_of_whom_nobody_watches_are_dropped),
+                cmocka_unit_test(sockets_of_others_stay),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
