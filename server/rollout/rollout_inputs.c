@@ -150,17 +150,6 @@ static const char *text_for(struct mlc_ctx *ctx, const struct inputs_in *in, con
                           now, in->next);
 }
 
-static bool names(const json_t *array, const char *text)
-{
-        size_t i;
-        const json_t *e;
-
-        json_array_foreach (array, i, e)
-                if (mlc_streq(json_string_value(e), text))
-                        return true;
-        return false;
-}
-
 static int read_both(struct mlc_ctx *ctx, struct db_tx *tx, const struct inputs_in *in,
                      struct told *t)
 {
@@ -185,7 +174,8 @@ int inputs_told(struct mlc_ctx *ctx, struct db_tx *tx, const struct inputs_in *i
                 const char *mode = route_validation(route);
                 int r = 0;
 
-                if (mode == NULL || !names(json_object_get(route, "environments"), in->environment))
+                if (mode == NULL ||
+                    !rollout_names(json_object_get(route, "environments"), in->environment))
                         continue;
                 if (text == NULL) {
                         r = read_both(ctx, tx, in, &t);

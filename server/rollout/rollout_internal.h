@@ -23,10 +23,34 @@
 #define ROLLOUT_SERVE_MS 500
 #define ROLLOUT_LEASE_MS 60000
 #define ROLLOUT_JOB_ARENA (64u << 20)
+#define ROLLOUT_RETRY_MS 1000 /* after a failure; doubles up to a minute */
+#define ROLLOUT_RETRY_MAX_MS 60000
 #define ROLLOUT_TRIES_MAX 5 /* a load that was refused so often has failed */
 #define ROLLOUT_WHOLE 10000 /* weights are parts of this */
 #define ROLLOUT_TAP_REQUESTS 2000 /* so many of a step's are copied where outputs are looked at */
 #define ROLLOUT_TAP_SAMPLE 1000 /* but at least this share, of the whole */
+
+/* How long nobody tries again what has failed `tries` times before. */
+static inline int64_t rollout_retry_ms(int64_t tries)
+{
+        int64_t delay = ROLLOUT_RETRY_MS;
+
+        for (int64_t i = 0; i < tries && delay < ROLLOUT_RETRY_MAX_MS; i++)
+                delay *= 2;
+        return delay;
+}
+
+/* Whether the text is one of an array's. */
+static inline bool rollout_names(const json_t *array, const char *text)
+{
+        const json_t *e;
+        size_t i;
+
+        json_array_foreach (array, i, e)
+                if (mlc_streq(json_string_value(e), text))
+                        return true;
+        return false;
+}
 
 /* A row. rollout_done frees. */
 struct rollout {

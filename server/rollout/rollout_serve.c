@@ -17,8 +17,6 @@
 #define UP_MS 300000 /* to load a version and see it ready, when the document does not say */
 #define DOWN_MS 30000
 #define MANIFEST_MAX (4u << 20)
-#define RETRY_MS 1000 /* after a failure; doubles up to a minute */
-#define RETRY_MAX_MS 60000
 
 static const char *text_of(const json_t *obj, const char *key)
 {
@@ -344,11 +342,8 @@ static int take_down(struct mlc_ctx *ctx, const struct job *j, const struct mlc_
 static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, const char *problem)
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
-        int64_t delay = RETRY_MS;
         int r = db_tx_begin(ctx, &tx);
 
-        for (int64_t i = 0; i < j->tries && delay < RETRY_MAX_MS; i++)
-                delay *= 2;
         if (r == 0)
                 r = rollout_still(ctx, &tx, j->environment, j->model);
         if (r == 0 && result == 0)
@@ -359,7 +354,7 @@ static int write_result(struct mlc_ctx *ctx, const struct job *j, int result, co
         if (r == 0 && result < 0)
                 r = db_run(&tx, SQL_SERVED_FAILED, NULL, DB_TEXT(j->environment),
                            DB_TEXT(j->target), DB_TEXT(j->instance), DB_TEXT(j->name),
-                           DB_TEXT(problem), DB_INT(delay),
+                           DB_TEXT(problem), DB_INT(rollout_retry_ms(j->tries)),
                            DB_INT(result == MLC_E_UNAVAILABLE || result == MLC_E_UNREACHABLE
                                           ? 1
                                           : ROLLOUT_TRIES_MAX),

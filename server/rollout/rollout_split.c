@@ -32,17 +32,6 @@ int rollout_model_document(struct mlc_ctx *ctx, struct db_tx *tx, const char *mo
         return r < 0 ? r : gate_document_json(ctx, &d, ret);
 }
 
-static bool names(const json_t *array, const char *text)
-{
-        size_t i;
-        const json_t *e;
-
-        json_array_foreach (array, i, e)
-                if (mlc_streq(json_string_value(e), text))
-                        return true;
-        return false;
-}
-
 /* "http://127.0.0.1:8081" → "127.0.0.1:8081". What a name leads to is known once an instance was
  * ready (served.address); until then it has none: gateways look nothing up. */
 static void add_endpoint(json_t *list, const char *url, const char *address)
@@ -338,7 +327,7 @@ int split_write(struct mlc_ctx *ctx, struct db_tx *tx, const struct split_in *in
         json_array_foreach (json_object_get(environment, "targets"), i, target)
                 json_array_foreach (json_object_get(model, "routes"), j, route) {
                         if (in->n == 0 ||
-                            !names(json_object_get(route, "environments"), in->environment))
+                            !rollout_names(json_object_get(route, "environments"), in->environment))
                                 continue;
                         r = write_route(ctx, tx, &w, target, route);
                         if (r < 0)

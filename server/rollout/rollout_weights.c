@@ -10,8 +10,6 @@
 #define DUE_MAX 200
 #define INSTANCE_JOBS 4 /* at once, for one instance */
 #define CALL_MS 10000
-#define RETRY_MS 1000 /* after a failure; doubles up to a minute */
-#define RETRY_MAX_MS 60000
 
 struct telling {
         json_t *row; /* owned: texts of the columns before the generation */
@@ -82,11 +80,8 @@ static int write_result(struct mlc_ctx *ctx, const struct telling *t,
 {
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         const char *problem = NULL;
-        int64_t delay = RETRY_MS;
         int r;
 
-        for (int64_t i = 0; i < t->tries && delay < RETRY_MAX_MS; i++)
-                delay *= 2;
         if (result->outcome != MLC_SERVING_OK) {
                 problem = result->text[0] != '\0' ? result->text
                                                   : mlc_serving_outcome_name(result->outcome);
@@ -99,7 +94,8 @@ static int write_result(struct mlc_ctx *ctx, const struct telling *t,
                 r = db_run(&tx, SQL_WEIGHTS_TOLD, NULL, DB_TEXT(text_of(t->row, "environment")),
                            DB_TEXT(text_of(t->row, "target")), DB_TEXT(text_of(t->row, "instance")),
                            DB_TEXT(text_of(t->row, "control")), DB_TEXT(text_of(t->row, "route")),
-                           DB_INT(t->generation), DB_TEXT(problem), DB_INT(delay));
+                           DB_INT(t->generation), DB_TEXT(problem),
+                           DB_INT(rollout_retry_ms(t->tries)));
         return r < 0 ? r : db_tx_commit(&tx);
 }
 

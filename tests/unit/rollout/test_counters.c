@@ -54,10 +54,34 @@ static void what_was_not_sent_is_no_data(void **state)
         json_decref(r.seen);
 }
 
+static void delays_double_up_to_a_minute(void **state)
+{
+        static const int64_t seconds[] = {1, 2, 4, 8, 16, 32, 64, 64, 64};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_LEN(seconds); i++)
+                assert_int_equal(rollout_retry_ms((int64_t)i), 1000 * seconds[i]);
+        assert_int_equal(rollout_retry_ms(INT64_MAX), 64000);
+}
+
+static void names_are_whole(void **state)
+{
+        json_t *array = json_pack("[s, i, s]", "staging", 1, "prod");
+
+        (void)state;
+        assert_true(rollout_names(array, "prod"));
+        assert_false(rollout_names(array, "pro"));
+        assert_false(rollout_names(array, "1"));
+        assert_false(rollout_names(NULL, "prod"));
+        json_decref(array);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_was_not_sent_is_no_data),
+                cmocka_unit_test(delays_double_up_to_a_minute),
+                cmocka_unit_test(names_are_whole),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
