@@ -58,6 +58,8 @@ struct mlc_rollout_now {
         const char *fault; /* why no counters could be read, NULL when they could */
         bool approved; /* the person whom this step waits for says go on */
         bool signed_off; /* the approvals that it asks for are there */
+        bool asked; /* people are asked for them: no deadline meanwhile */
+        bool hasty; /* `fault` is silence at once: what was stored before `asked` was */
 };
 
 /*
@@ -70,8 +72,9 @@ struct mlc_rollout_now {
  *           hold     minima, data or evidence are missing; goes on by itself
  *           wait     everything is met but a person or an approval
  *           harm     a check with mode enforce proved harm; action is the plan's on_harm
- *           deadline held longer than the plan allows; action is the plan's on_deadline
- *           silence  no data and the plan says on_silence: pause
+ *           deadline held longer than the plan allows, while nobody is asked; action is the plan's
+ *                    on_deadline
+ *           silence  no data for a minute and the plan says on_silence: pause
  * `reason` names what decided and changes only when that does (no numbers that move), so that a
  * hold is recorded once.
  * RESULT {"id","type","mode","verdict":"harm"|"ok"|"proven"|"inconclusive","statistic" (name),
@@ -85,7 +88,7 @@ int mlc_rollout_decide(const json_t *plan, const json_t *stats, const struct mlc
                        json_t **ret, struct mlc_err *err) MLC_CHECK;
 
 /* The same from `now` as it is stored: {"step","step_ms","silent_ms","fault"|null,"approved",
- * "signed_off"}; what is left out is 0. */
+ * "signed_off","asked"}; what is left out is 0, and without "asked" it is hasty. */
 int mlc_rollout_decide_again(const json_t *plan, const json_t *stats, const json_t *inputs,
                              json_t **ret, struct mlc_err *err) MLC_CHECK;
 

@@ -250,7 +250,8 @@ static const char *held(struct look *l, const char **ret_action)
 {
         int64_t deadline = int_get(l->plan, "deadline_ms");
 
-        if (deadline > 0 && l->now->step_ms >= deadline) {
+        /* what people sign is not void for an answer that is late */
+        if (deadline > 0 && l->now->step_ms >= deadline && !l->now->asked) {
                 char what[sizeof(l->reason)];
 
                 memcpy(what, l->reason, sizeof(what));
@@ -283,8 +284,8 @@ static bool people(struct look *l, bool undecided)
 
 static const char *decide(struct look *l, bool undecided, const char **ret_action)
 {
-        bool silent = l->now->fault != NULL ||
-                      (l->now->silent_ms >= SILENT_MS && json_array_size(l->waiting) > 0);
+        bool minute = l->now->silent_ms >= SILENT_MS;
+        bool silent = l->now->fault != NULL || (minute && json_array_size(l->waiting) > 0);
         bool off = split_is_off(l);
 
         if (l->harm) {
@@ -295,7 +296,8 @@ static const char *decide(struct look *l, bool undecided, const char **ret_actio
                 wait_for(l, "data", NULL, json_integer(l->now->silent_ms), json_null());
                 l->reason[0] = '\0';
                 reason(l, "no data: %s", l->now->fault != NULL ? l->now->fault : "no requests");
-                if (mlc_streq(text_get(l->plan, "on_silence"), "pause")) {
+                if (mlc_streq(text_get(l->plan, "on_silence"), "pause") &&
+                    (minute || l->now->hasty)) {
                         *ret_action = "pause";
                         return "silence";
                 }
@@ -370,7 +372,9 @@ int mlc_rollout_decide_again(const json_t *plan, const json_t *stats, const json
                 .silent_ms = int_get(inputs, "silent_ms"),
                 .fault = json_string_value(json_object_get(inputs, "fault")),
                 .approved = json_is_true(json_object_get(inputs, "approved")),
-                .signed_off = json_is_true(json_object_get(inputs, "signed_off"))};
+                .signed_off = json_is_true(json_object_get(inputs, "signed_off")),
+                .asked = json_is_true(json_object_get(inputs, "asked")),
+                .hasty = json_object_get(inputs, "asked") == NULL};
 
         if (step < 0 || step > MLC_ROLLOUT_STEPS_MAX)
                 return mlc_fail(err, MLC_E_INVALID, "there is no such step");

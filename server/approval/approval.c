@@ -118,9 +118,9 @@ static int people_of(struct mlc_ctx *ctx, struct db_tx *tx, const struct approva
         _cleanup_(db_rows_done) struct db_rows rows = {0};
         const char **people;
         int r = in->hold ? db_run(tx, SQL_APPROVAL_PEOPLE_HELD, &rows, DB_TEXT(in->subject_kind),
-                                  DB_TEXT(in->subject_id))
+                                  DB_TEXT(in->subject_id), DB_INT(in->margin_s))
                          : db_run(tx, SQL_APPROVAL_PEOPLE, &rows, DB_TEXT(in->subject_kind),
-                                  DB_TEXT(in->subject_id));
+                                  DB_TEXT(in->subject_id), DB_INT(in->margin_s));
 
         if (r < 0)
                 return r;

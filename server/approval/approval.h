@@ -78,6 +78,8 @@ struct approval_rules {
         const json_t *rules; /* [{name, from[], count, …}] */
         const char *const *excluded;
         size_t n_excluded;
+        int64_t margin_s; /* so long beyond now an approval must hold; below 0: it may have expired
+                           */
         bool hold; /* who counts and their keys stay as they are until COMMIT; not in a tx that only
                       reads */
 };

@@ -35,10 +35,11 @@ insert into audit_pii (commitment, subject, salt, value) values ($1, $2, decode(
 on conflict do nothing
 
 -- name: approval_people
--- Who approved and stands: people once each.
+-- Who approved and stands, for $3 seconds more: people once each.
 select distinct a.signer from approval a
 join app_user u on u.id = a.signer join ssh_key k on k.id = a.key_id
-where a.subject_kind = $1 and a.subject_id = $2 and a.decision = 'approve' and not a.void and a.expires > now()
+where a.subject_kind = $1 and a.subject_id = $2 and a.decision = 'approve' and not a.void
+  and a.expires > now() + make_interval(secs => $3::bigint)
   and u.status = 'active' and u.kind = 'person' and not k.revoked
 order by a.signer limit 1000
 
@@ -48,7 +49,8 @@ select distinct h.signer from (
   select a.signer from approval a
   join app_user u on u.id = a.signer join ssh_key k on k.id = a.key_id
   where a.subject_kind = $1 and a.subject_id = $2 and a.decision = 'approve' and not a.void
-    and a.expires > clock_timestamp() and u.status = 'active' and u.kind = 'person' and not k.revoked
+    and a.expires > clock_timestamp() + make_interval(secs => $3::bigint)
+    and u.status = 'active' and u.kind = 'person' and not k.revoked
   order by a.seq limit 1000 for share of u, k) h
 order by h.signer
 

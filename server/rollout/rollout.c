@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "gen/rollout.sql.h"
+#include "promotion/promotion.h"
 #include "rollout/measure.h"
 #include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
@@ -164,6 +165,25 @@ int rollout_begin(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout_in
         if (r == 0)
                 r = record_new(ctx, tx, &rollout);
         return r < 0 ? r : served_want(ctx, tx, &rollout, in->document);
+}
+
+/* --- going on --- */
+
+int rollout_barred(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, const char **ret)
+{
+        _cleanup_(json_decref_p) json_t *environment = NULL;
+        struct gate_document d;
+        bool stopped = false, closed = false;
+        int e = rollout_stopped(tx, r->environment, &stopped);
+
+        if (e == 0)
+                e = gate_document_get(ctx, tx, "Environment", r->environment, &d);
+        if (e == 0)
+                e = gate_document_json(ctx, &d, &environment);
+        if (e == 0)
+                e = promotion_window_closed(ctx, tx, environment, &closed);
+        *ret = stopped ? "the line is stopped" : closed ? "its windows are closed" : NULL;
+        return e;
 }
 
 /* --- going back --- */

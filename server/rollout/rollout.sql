@@ -261,15 +261,17 @@ select json_build_object(
 from rollout r join app_user u on u.id = r.requested_by where r.id = $1
 
 -- name: request_read
--- The request of a step; the last column: it has expired by now.
-select state, evidence, rollout_time(expires), coalesce(expires <= clock_timestamp(), false) from rollout_request
+-- The request of a step; the last column: it has expired by now, 10 s before what is signed for it: the log's leaf of
+-- what follows is later.
+select state, evidence, rollout_time(expires), coalesce(expires <= clock_timestamp() + interval '10 seconds', false)
+from rollout_request
 where rollout = $1 and step = $2::int
 
 -- name: request_open
--- $7: for so many ms; 0: without an end.
+-- $7: for so many ms; 0: without an end. What is signed holds 10 s longer.
 insert into rollout_request (rollout, step, evidence, decision, statistics, inputs, expires)
 values ($1, $2::int, $3, $4, $5, $6,
-        date_trunc('milliseconds', now() + make_interval(secs => nullif($7::bigint, 0) / 1000.0)))
+        date_trunc('milliseconds', now() + make_interval(secs => nullif($7::bigint, 0) / 1000.0 + 10)))
 on conflict (rollout, step) do update
 set state = 'open', evidence = excluded.evidence, decision = excluded.decision, statistics = excluded.statistics,
     inputs = excluded.inputs, opened = excluded.opened, expires = excluded.expires
@@ -294,7 +296,7 @@ select r.id, r.step, json_build_object('id', u.id, 'name', u.name)::text,
                  join document_version v on v.kind = d.kind and v.name = d.name and v.number = d.number
                  where d.kind = 'Environment' and d.name = r.environment), false)
 from rollout_request q join rollout r on r.id = q.rollout join app_user u on u.id = r.requested_by
-where q.state = 'open' and coalesce(q.expires > now(), true)
+where q.state = 'open' and coalesce(q.expires > now() + interval '10 seconds', true)
   and ($2::text[] is null or split_part(r.model, '/', 1) = any ($2::text[]))
   and not exists (select from approval a where a.subject_kind = 'rollout'
                   and a.subject_id = q.rollout || '/' || q.step + 1 and a.signer = $1 and not a.void)

@@ -306,7 +306,9 @@ struct request {
         const char *state; /* NULL: nobody was asked */
         const char *evidence, *expires; /* expires: or NULL */
         bool open, expired; /* expired: an open one whose time is over */
-        bool signed_off; /* every rule has its people now; they stay who they are until COMMIT */
+        /* every rule has its people now, or had when it expired; they stay who they are until
+         * COMMIT */
+        bool signed_off;
         int need, have; /* people over all rules */
 };
 /* Whether the present step asks for approvals. */
@@ -314,9 +316,15 @@ bool request_asked(const struct rollout *r);
 /* The request of the present step; all is 0 when it asks for none. */
 int request_read(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
                  struct request *ret) MLC_CHECK;
-/* Asks for them, with `decision` as evidence; what was asked and is open stays. */
+/* Asks for them, with `decision` as evidence; what was asked and is open stays. `ret_later` where
+ * the step may not go on by signatures alone (else NULL): what was void is then not opened anew,
+ * which *ret_later says. */
 int request_open(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
-                 const json_t *decision) MLC_CHECK;
+                 const json_t *decision, bool *ret_later) MLC_CHECK;
+/* Nobody answered in time: it goes back. When it is paused, or all had signed and something else
+ * held it, they are asked anew afterwards. */
+int request_expire(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                   const struct request *q, bool *ret_changed) MLC_CHECK;
 /* An open one becomes `state`; what was signed for one that is void or expired is void. */
 int request_end(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
                 const char *state) MLC_CHECK;
@@ -358,6 +366,9 @@ int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r
                         const char *reason) MLC_CHECK;
 int rollout_go_back(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                     const char *why) MLC_CHECK;
+/* Why a step that could go on does not, by what people have set; *ret NULL: it may. */
+int rollout_barred(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
+                   const char **ret) MLC_CHECK;
 /* Whether it is to go back because its version was withdrawn. Not a rollback that has moved
  * traffic: what it leaves is worse, and it goes on to its end. */
 int rollout_withdrawn(struct db_tx *tx, const struct rollout *r, bool *ret) MLC_CHECK;

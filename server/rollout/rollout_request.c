@@ -8,6 +8,8 @@
 #include "promotion/promotion.h"
 #include "rollout/rollout_internal.h"
 
+#define REQUEST_MARGIN_S 10 /* the leaf of what follows is later than the look; also in the SQL */
+
 static const char *text_of(const json_t *obj, const char *key)
 {
         return json_string_value(json_object_get(obj, key));
@@ -81,6 +83,8 @@ static int count(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
         int e = facts(ctx, tx, r, &unused, &rules);
 
         rules.hold = hold;
+        /* what signed an expired one has expired with it */
+        rules.margin_s = q->expired ? -APPROVAL_EXPIRES_MS / 1000 : REQUEST_MARGIN_S;
         if (e == 0)
                 e = approval_count(ctx, tx, &rules, &c);
         if (e < 0)
@@ -165,7 +169,7 @@ static int64_t request_ttl(const json_t *rules)
 }
 
 int request_open(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
-                 const json_t *decision)
+                 const json_t *decision, bool *ret_later)
 {
         _cleanup_(json_decref_p) json_t *before = NULL;
         const char *id = subject_of(ctx, r, r->step), *stats, *inputs, *text;
@@ -175,6 +179,10 @@ int request_open(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r,
 
         if (e < 0 || q.open)
                 return e;
+        if (ret_later != NULL && mlc_streq(q.state, "void")) {
+                *ret_later = true;
+                return 0;
+        }
         e = rollout_state(ctx, tx, "request", id, &before);
         if (e == 0)
                 e = gate_json_digest(ctx, decision, evidence);
@@ -213,6 +221,20 @@ int request_end(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, 
         if (e == 0 && (mlc_streq(state, "void") || mlc_streq(state, "expired")))
                 e = approval_void(ctx, tx, "rollout", id, r->model);
         return e;
+}
+
+int request_expire(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
+                   const struct request *q, bool *ret_changed)
+{
+        bool anew = r->paused || q->signed_off;
+        const char *why = ctx_printf(ctx, "nobody approved step %d in time", r->step + 1);
+
+        if (why == NULL || request_end(ctx, tx, r, anew ? "void" : "expired") < 0)
+                return ctx->err.code;
+        if (anew)
+                return 0;
+        *ret_changed = true;
+        return rollout_go_back(ctx, tx, r, why);
 }
 
 /* --- showing --- */

@@ -472,24 +472,6 @@ static int stop_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
                         .action = "rollout.pause", .step = -1, .paused = 1, .hold = why});
 }
 
-/* Why a step that could go on does not, by what people have set; NULL: it may. */
-static int barred(struct mlc_ctx *ctx, struct db_tx *tx, const struct rollout *r, const char **ret)
-{
-        _cleanup_(json_decref_p) json_t *environment = NULL;
-        struct gate_document d;
-        bool stopped = false, closed = false;
-        int e = rollout_stopped(tx, r->environment, &stopped);
-
-        if (e == 0)
-                e = gate_document_get(ctx, tx, "Environment", r->environment, &d);
-        if (e == 0)
-                e = gate_document_json(ctx, &d, &environment);
-        if (e == 0)
-                e = promotion_window_closed(ctx, tx, environment, &closed);
-        *ret = stopped ? "the line is stopped" : closed ? "its windows are closed" : NULL;
-        return e;
-}
-
 /* Everything is met but somebody: `what` is approval or person. */
 static bool waits_for(const json_t *decision, const char *what)
 {
@@ -506,8 +488,9 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, cons
                   bool *ret_changed)
 {
         const char *d = text_of(decision, "decision");
+        bool asks = waits_for(decision, "approval"), goes = mlc_streq(d, "advance"), later = false;
         const char *why = NULL;
-        int e;
+        int e = 0;
 
         if (mlc_streq(d, "harm") ||
             (!r->paused && (mlc_streq(d, "deadline") || mlc_streq(d, "silence")))) {
@@ -516,15 +499,18 @@ static int follow(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, cons
         }
         if (r->paused)
                 return 0;
-        if (waits_for(decision, "approval") && request_open(ctx, tx, r, decision) < 0)
-                return ctx->err.code;
-        if (!mlc_streq(d, "advance"))
-                return hold(ctx, tx, r, text_of(decision, "reason"));
-        e = rollout_is_back(r) ? 0 : barred(ctx, tx, r, &why);
+        if ((asks || goes) && !rollout_is_back(r))
+                e = rollout_barred(ctx, tx, r, &why);
+        if (e == 0 && asks && why == NULL && waits_for(decision, "person"))
+                why = "an operator says when to go on";
+        if (e == 0 && asks)
+                e = request_open(ctx, tx, r, decision, why != NULL ? &later : NULL);
         if (e < 0)
                 return e;
-        if (why != NULL)
+        if (why != NULL && (goes || later))
                 return hold(ctx, tx, r, why);
+        if (!goes)
+                return hold(ctx, tx, r, text_of(decision, "reason"));
         *ret_changed = true;
         return advance(ctx, tx, r, decision);
 }
@@ -538,13 +524,15 @@ static int decide(struct mlc_ctx *ctx, struct rollout *r, const struct look *l,
                 .silent_ms = int_of(r->seen, "silent_ms"),
                 .fault = l->fault,
                 .approved = json_is_true(json_object_get(r->seen, "approved")),
-                .signed_off = q->open && !q->expired && q->signed_off};
+                .signed_off = q->open && !q->expired && q->signed_off,
+                .asked = q->open};
 
-        (void)json_object_set_new(
-                r->seen, "inputs",
-                json_pack("{s:i, s:I, s:I, s:s?, s:b, s:b}", "step", r->step, "step_ms",
-                          (json_int_t)now.step_ms, "silent_ms", (json_int_t)now.silent_ms, "fault",
-                          now.fault, "approved", now.approved, "signed_off", now.signed_off));
+        (void)json_object_set_new(r->seen, "inputs",
+                                  json_pack("{s:i, s:I, s:I, s:s?, s:b, s:b, s:b}", "step", r->step,
+                                            "step_ms", (json_int_t)now.step_ms, "silent_ms",
+                                            (json_int_t)now.silent_ms, "fault", now.fault,
+                                            "approved", now.approved, "signed_off", now.signed_off,
+                                            "asked", now.asked));
         return mlc_rollout_decide(r->plan, r->stats, &now, ret, &ctx->err);
 }
 
@@ -585,21 +573,6 @@ static bool tripped(const struct look *l)
                             NULL)
                                 return true;
         return false;
-}
-
-/* Nobody answered in time: it goes back; while it is paused it is asked anew afterwards. */
-static int expire(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, bool *ret_changed)
-{
-        const char *why = ctx_printf(ctx, "nobody approved step %d in time", r->step + 1);
-
-        if (why == NULL)
-                return ctx->err.code;
-        if (request_end(ctx, tx, r, r->paused ? "void" : "expired") < 0)
-                return ctx->err.code;
-        if (r->paused)
-                return 0;
-        *ret_changed = true;
-        return rollout_go_back(ctx, tx, r, why);
 }
 
 /* On the way down nobody waits for a gateway that is away: the others go on. */
@@ -654,7 +627,7 @@ static int run_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, co
                 return rollout_go_back(ctx, tx, r, "a gateway took it to 0: too many errors");
         }
         if (e == 0 && q.expired)
-                return expire(ctx, tx, r, l->changed);
+                return request_expire(ctx, tx, r, &q, l->changed);
         if (e == 0)
                 e = follow(ctx, tx, r, decision, l->changed);
         return e < 0 ? e : ramp_step(ctx, tx, r, l->changed);

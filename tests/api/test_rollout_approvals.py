@@ -298,6 +298,30 @@ def test_paused_stopped_and_taken_back(waiting, people, tmp_path):
     assert all(a["void"] for a in shown["approval"]["approvals"])
 
 
+def test_signed_in_time_but_held(waiting, people, tmp_path):
+    """Nobody says that people were late when the line held it: they are asked anew afterwards."""
+    one = waiting(plan({**ONE, "request_ttl": "5s"}))
+    chief = invite(one.site.server, tmp_path, fresh("chief"), ["operator"]).http
+
+    def line(stopped):
+        chief.ok("POST", "/api/v1/line", json={"environment": one.env, "stopped": stopped,
+                                               "reason": "tests"})
+    with one.load() as load:
+        one.asked()
+        line(True)
+        signing.approve(people["dana"], one.id)
+        shown = one.wait_rollout(one.promotion_id, lambda r: r["approval"]["state"] != "open", 20)
+        assert shown["approval"]["state"] == "void" and shown["state"] == "running", shown
+        time.sleep(2.2)  # not before it may go on
+        shown = one.shown()
+        assert shown["approval"]["state"] == "void" and shown["hold"] == "the line is stopped"
+        line(False)
+        assert one.asked()["approval"]["have"] == 0
+        signing.approve(people["dana"], one.id)
+        one.ends("completed")
+    assert load.failed == []
+
+
 def test_who_is_revoked_counts_no_more(waiting, people, server, tmp_path):
     """Who counts is asked when the step goes on, not when they signed."""
     gone = person_with_key(server, tmp_path, [f"approver@{NS}"])

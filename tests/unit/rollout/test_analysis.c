@@ -267,7 +267,12 @@ static void silence_holds_until_the_deadline(void **state)
         assert_string_equal(text(r.decision, "action"), "rollback");
         run_done(&r);
         r = run_of(SILENT(",'on_silence':'pause'"));
-        r.now.silent_ms = 61000;
+        r.now.fault = "the gateway does not answer";
+        r.now.silent_ms = 59000;
+        assert_string_equal(decide(&r), "hold");
+        r.now.hasty = true;
+        assert_string_equal(decide(&r), "silence");
+        r.now = (struct mlc_rollout_now){.silent_ms = 61000};
         assert_string_equal(decide(&r), "silence");
         assert_string_equal(text(r.decision, "action"), "pause");
         run_done(&r);
