@@ -355,11 +355,17 @@ int ramp_weight(const struct rollout *r, int weight);
 int ramp_step(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r,
               bool *ret_changed) MLC_CHECK;
 
+/* --- copies (rollout_copies.c) --- */
+
+/* What the mirror is to look at until the next tick: [{"control","route","owner","checks","mirror",
+ * "candidate","stable" (each {"model","host"}),"share","generation"}…]. */
+void rollout_watch_copies(struct mlc_ctx *ctx, const json_t *watch);
+/* This server no longer leads: it looks at no copies any more. */
+void rollout_lost(struct app *app);
+
 /* --- deciding (rollout_step.c) --- */
 
 int rollout_tick(struct mlc_ctx *ctx) MLC_CHECK;
-/* This server no longer leads: it looks at no copies any more. */
-void rollout_lost(struct app *app);
 /* To aborting: the candidate to 0 first. `why` is shown; a person's reason (its commitment, may be
  * NULL) stands in the leaf. */
 int rollout_go_back_for(struct mlc_ctx *ctx, struct db_tx *tx, struct rollout *r, const char *why,

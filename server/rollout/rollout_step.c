@@ -13,7 +13,6 @@
 #include "rollout/mirror.h"
 #include "rollout/observation.h"
 #include "rollout/rollout_internal.h"
-#include "work/work.h"
 
 #define ANSWER_MS                                                                                  \
         700 /* a tick waits for all gateways together; what comes later is the next one's */
@@ -141,42 +140,6 @@ static void watch_routes(struct mlc_ctx *ctx, struct look *l, const struct rollo
                                           "generation", json_object_get(entry, "generation")));
                 }
         }
-}
-
-static void set_watch(struct mlc_ctx *ctx, const json_t *watch)
-{
-        struct mirror_route *routes =
-                ctx_alloc(ctx, (json_array_size(watch) + 1) * sizeof(*routes));
-        const json_t *w;
-        size_t i;
-
-        if (routes == NULL)
-                return;
-        json_array_foreach (watch, i, w) {
-                const json_t *candidate = json_object_get(w, "candidate");
-                const json_t *stable = json_object_get(w, "stable");
-
-                routes[i] =
-                        (struct mirror_route){.control = text_of(w, "control"),
-                                              .route = text_of(w, "route"),
-                                              .owner = text_of(w, "owner"),
-                                              .checks = json_object_get(w, "checks"),
-                                              .mirror = json_is_true(json_object_get(w, "mirror")),
-                                              .candidate_model = text_of(candidate, "model"),
-                                              .candidate = text_of(candidate, "host"),
-                                              .stable_model = text_of(stable, "model"),
-                                              .stable = text_of(stable, "host"),
-                                              .share = (int)int_of(w, "share"),
-                                              .generation = int_of(w, "generation")};
-        }
-        mirror_watch(ctx->app->mirror, routes, json_array_size(watch));
-        if (!work_is_leader(ctx->app)) /* lost while it looked */
-                rollout_lost(ctx->app);
-}
-
-void rollout_lost(struct app *app)
-{
-        mirror_watch(app->mirror, NULL, 0);
 }
 
 static int read_look(struct mlc_ctx *ctx, struct look *l)
@@ -781,6 +744,6 @@ int rollout_tick(struct mlc_ctx *ctx)
                 if (look_at(&one, &t, db_text(&rows, i, 0)) < 0)
                         mlc_log_err(MLC_LOG_ERROR, one.trace, "rollout.step_failed", &one.err);
         }
-        set_watch(ctx, t.watch);
+        rollout_watch_copies(ctx, t.watch);
         return e == 0 && t.changed ? rollout_gateways(ctx) : e;
 }

@@ -2,6 +2,8 @@
 """kill -9 of the server at every transition of a rollout, two leaders, a database that is gone, all
 of them gone, and clocks that are set: it goes on where it was, traffic never leaves the table."""
 import os
+import pathlib
+import re
 import subprocess
 import threading
 import time
@@ -312,3 +314,45 @@ def test_two_that_believe_that_they_lead(tmp_path_factory, outside, postgres, da
         finally:
             stop.set()
             second_server.kill()
+
+
+def test_copies_follow_the_lead(tmp_path_factory, outside, postgres, database):
+    """Who has lost it asks no candidate any more, and leaves the next one's socket where it is."""
+    conninfo = postgres.conninfo(database)
+    with staged(tmp_path_factory, on_postgres(postgres, conninfo)) as stage:
+        servers = [stage.server, Server(stage.server.directory, postgres=conninfo,
+                                        options=["--serving-root", stage.roots])]
+        servers[1].log = servers[0].directory.with_name("second.stderr")
+
+        def asked(server):
+            text = server.client(servers[0].admin_token).get("/metrics").text
+            return float(re.search(r"(?m)^mlctl_mirror_asked_total (\S+)$", text)[1])
+
+        def other_leads():
+            subprocess.run(["psql", "-XqAt", "-c", "SELECT pg_terminate_backend(l.pid) FROM "
+                            "pg_locks l JOIN pg_stat_activity a USING (pid) WHERE "
+                            "l.locktype = 'advisory' AND a.state = 'idle'", conninfo],
+                           check=False, capture_output=True)
+            time.sleep(2.5)
+            return servers[1].output().count('"leader.gained"') > servers[1].output().count(
+                '"leader.lost"')
+        try:
+            one = stage.case({"strategy": "shadow",
+                              "steps": [{"mirror": "100%", "requests": 1000000},
+                                        {"weight": "100%"}],
+                              "checks": [{"id": "same", "type": "shadow-agreement",
+                                          "at_least": "90%"}]}, stage.site(outside))
+            one.to_live(one.version())
+            servers[1].start()
+            one.promote(one.version())
+            with one.load(threads=2, pause=0.01):
+                wait_until(lambda: asked(servers[0]) > 0, 30, "the leader asks")
+                wait_until(other_leads, 60, "the other one leads")
+                before = asked(servers[0])
+                wait_until(lambda: asked(servers[1]) > 20, 30, "the other one asks")
+                assert asked(servers[0]) == before and outside.tap.exists()
+                assert pathlib.Path("/proc/net/unix").read_text(encoding="ascii").count(
+                    f" {outside.tap}\n") == 1  # nobody holds one that was replaced
+            servers[1].stop()
+        finally:
+            servers[1].kill()
