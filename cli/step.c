@@ -53,8 +53,9 @@ static const json_t *of_kind(const json_t *documents, const char *kind)
 /* Steps and checks are those of the model's document, which the statement binds. */
 static int check_plan(struct cli *cli, const json_t *plan, const json_t *bundle)
 {
-        static const char *const same[] = {"model",  "environment", "strategy", "steps",
-                                           "checks", "exposure",    "on_harm"};
+        static const char *const same[] = {"model",      "environment", "strategy",   "steps",
+                                           "checks",     "ab",          "exposure",   "on_harm",
+                                           "on_silence", "deadline_ms", "on_deadline"};
         _cleanup_(json_decref_p) json_t *documents = NULL, *ours = NULL;
         struct mlc_rollout_docs docs = {.environment = json_object_get(bundle, "environment"),
                                         .first = json_is_true(json_object_get(plan, "first")),
@@ -111,6 +112,10 @@ static int check_promotion(struct cli *cli, const json_t *evidence, struct mlc_a
         r = mlc_client_json(cli->client, "GET", mlc_str_cstr(&path), NULL, &promotion, &cli->err);
         if (r == 0)
                 r = evidence_check(cli, promotion, a, &of, ret_seen);
+        /* the plan of what is first there compares with nothing */
+        if (r == 0 && of.from != NULL &&
+            json_is_true(json_object_get(json_object_get(evidence, "plan"), "first")))
+                return lie(cli, "its plan is of a first version, but another one is live");
         if (r == 0)
                 r = check_plan(cli, json_object_get(evidence, "plan"),
                                json_object_get(promotion, "bundle"));

@@ -345,6 +345,9 @@ where s.environment = $1 and s.target = $2 and s.name = $3 and s.state = 'ready'
                                         and o.name = s.name and o.state = 'ready' and o.problem is null))
 order by s.instance
 
+-- name: rollout_check_snapshot
+set transaction isolation level repeatable read, read only
+
 -- name: rollout_check_plans
 select id, plan, plan_digest from rollout order by seq
 

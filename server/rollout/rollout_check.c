@@ -104,19 +104,51 @@ enum {
         Q_SEQ
 };
 
-/* The decision that people saw, again from what it was computed from. */
-static int decided_again(struct mlc_ctx *ctx, const struct db_rows *rows, const json_t *plan,
-                         char ret[MLC_DIGEST_STR])
+static bool is_of_step(const json_t *obj, int step)
 {
+        return json_integer_value(json_object_get(obj, "step")) == step;
+}
+
+static bool waits_for_approval(const json_t *decision)
+{
+        const json_t *w;
+        size_t i;
+
+        json_array_foreach (json_object_get(decision, "waiting_for"), i, w)
+                if (mlc_streq(json_string_value(json_object_get(w, "what")), "approval"))
+                        return mlc_streq(json_string_value(json_object_get(decision, "decision")),
+                                         "wait");
+        return false;
+}
+
+/* The decision that people saw, again from what it was computed from; says what is wrong with it.
+ * Rows that nothing can be computed from are a finding, not the end of the check. */
+static void decided_again(struct mlc_ctx *ctx, const struct check *c, const struct db_rows *rows,
+                          const json_t *plan)
+{
+        const char *id = db_text(rows, 0, Q_ROLLOUT), *evidence = db_text(rows, 0, Q_EVIDENCE);
         _cleanup_(json_decref_p) json_t *stats = NULL, *inputs = NULL, *decision = NULL;
+        int step = (int)db_int(rows, 0, Q_STEP);
+        char again[MLC_DIGEST_STR];
         int r = rollout_parse(ctx, db_text(rows, 0, Q_STATISTICS), &stats);
 
         if (r == 0)
                 r = rollout_parse(ctx, db_text(rows, 0, Q_INPUTS), &inputs);
+        if (r == 0)
+                r = mlc_rollout_decide_again(plan, stats, inputs, &decision, &ctx->err);
+        if (r == 0)
+                r = gate_json_digest(ctx, decision, again);
         if (r < 0)
-                return r;
-        r = mlc_rollout_decide_again(plan, stats, inputs, &decision, &ctx->err);
-        return r < 0 ? r : gate_json_digest(ctx, decision, ret);
+                say(c, "request '%s/%d': nothing can be decided from its statistics: %s", id,
+                    step + 1, ctx->err.msg);
+        else if (!mlc_streq(again, evidence))
+                say(c, "request '%s/%d': its statistics give another decision", id, step + 1);
+        else if (!is_of_step(inputs, step) || !is_of_step(decision, step))
+                say(c, "request '%s/%d': its decision is of another step", id, step + 1);
+        else if (!waits_for_approval(decision))
+                say(c, "request '%s/%d': its decision is not that approvals are needed", id,
+                    step + 1);
+        ctx->err = (struct mlc_err){0};
 }
 
 static int check_request(struct mlc_ctx *ctx, const struct check *c, const struct db_rows *rows)
@@ -124,7 +156,7 @@ static int check_request(struct mlc_ctx *ctx, const struct check *c, const struc
         _cleanup_(json_decref_p) json_t *plan = NULL, *decision = NULL;
         const char *id = db_text(rows, 0, Q_ROLLOUT), *evidence = db_text(rows, 0, Q_EVIDENCE);
         int step = (int)db_int(rows, 0, Q_STEP);
-        char digest[MLC_DIGEST_STR], again[MLC_DIGEST_STR];
+        char digest[MLC_DIGEST_STR];
         json_int_t need = 0;
         const json_t *rule;
         size_t i;
@@ -134,14 +166,12 @@ static int check_request(struct mlc_ctx *ctx, const struct check *c, const struc
                 r = rollout_parse(ctx, db_text(rows, 0, Q_DECISION), &decision);
         if (r == 0)
                 r = gate_json_digest(ctx, decision, digest);
-        if (r == 0)
-                r = decided_again(ctx, rows, plan, again);
         if (r < 0)
                 return r;
         if (!mlc_streq(digest, evidence))
                 say(c, "request '%s/%d': its decision differs from its digest", id, step + 1);
-        else if (!mlc_streq(again, evidence))
-                say(c, "request '%s/%d': its statistics give another decision", id, step + 1);
+        else
+                decided_again(ctx, c, rows, plan);
         json_array_foreach (
                 json_object_get(json_array_get(json_object_get(plan, "steps"), (size_t)step),
                                 "approvals"),
@@ -194,6 +224,9 @@ int rollout_check(struct mlc_ctx *ctx, void (*report)(void *userdata, const char
         _cleanup_(db_tx_done) struct db_tx tx = {0};
         int r = db_tx_begin(ctx, &tx);
 
+        /* one moment of all tables: a server that runs goes on meanwhile */
+        if (r == 0)
+                r = db_run0(&tx, SQL_ROLLOUT_CHECK_SNAPSHOT, NULL);
         if (r == 0)
                 r = check_plans(ctx, &tx, &c);
         if (r == 0)

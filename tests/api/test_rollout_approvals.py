@@ -383,6 +383,8 @@ CHANGED = {
     "statistics": ("regexp_replace(statistics, '\"steps\":\\{\"0\":\\{[^}]*\\}', "
                    "'\"steps\":{\"0\":{\"labels\":0,\"requests\":1}')",
                    "its statistics give another decision"),
+    "inputs": ("regexp_replace(inputs, '\"step\":0', '\"step\":40')",
+               "nothing can be decided from its statistics"),
     "state": ("'void'", ""),  # its leaf says otherwise
 }
 

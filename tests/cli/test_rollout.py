@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts as people see them in a terminal."""
+import hashlib
 import json
 
 import pytest
@@ -121,6 +122,32 @@ def test_a_liar_gets_no_signature_for_a_step(asked, people, server, tmp_path, pa
     try:
         victim = Person(tmp_path / "dana", liar.url, people["dana"].token)
         liar.lie("GET", "/rollouts/.*/evidence$", change(path, value))
+        done = victim.run("approve", asked, "--key", people["dana"].key_file, "--reason", "fine",
+                          status=1)
+        assert says in done.stderr and not [p for m, p in liar.seen if m == "POST"]
+    finally:
+        liar.close()
+
+
+@pytest.mark.parametrize("member, value, says", [
+    ("on_silence", "pause", "not what the model's document says"),
+    ("deadline_ms", 1000, "not what the model's document says"),
+    ("on_deadline", "rollback", "not what the model's document says"),
+    ("first", True, "of a first version"),
+])
+def test_a_liar_with_digests(asked, people, server, tmp_path, member, value, says):
+    """A plan of the server's own, whose digests fit."""
+    def lie(reply):
+        body = json.loads(reply.body)
+        body["plan"][member] = value
+        text = json.dumps(body["plan"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        body["plan_digest"] = body["statement"]["plan_digest"] = digest
+        reply.body = json.dumps(body).encode()
+    liar = LyingServer(server.url)
+    try:
+        victim = Person(tmp_path / "dana", liar.url, people["dana"].token)
+        liar.lie("GET", "/rollouts/.*/evidence$", lie)
         done = victim.run("approve", asked, "--key", people["dana"].key_file, "--reason", "fine",
                           status=1)
         assert says in done.stderr and not [p for m, p in liar.seen if m == "POST"]
