@@ -196,3 +196,19 @@ def test_without_mlctld_and_without_the_option(case, server, people):
         server.stop()
         server.options = options
         server.start()
+
+
+def test_who_listens_to_others_is_told(server):
+    """No harm here: it is 127.0.0.1 written as nobody would."""
+    assert "mirror.open_to_others" not in server.output()
+    server.stop()
+    options = server.options
+    at = options.index("--mirror-listen") + 1
+    server.options = [*options[:at], "[::ffff:127.0.0.1]:0", *options[at + 1:]]
+    try:
+        server.start()
+        assert server.output().count('"mirror.open_to_others"') == 1
+    finally:
+        server.stop()
+        server.options = options
+        server.start()
