@@ -33,6 +33,13 @@ select id, promotion, model, environment, version, digest, coalesce(from_version
        (extract(epoch from created) * 1000)::bigint
 from rollout where id = $1
 
+-- name: rollout_peek
+-- The same columns without what is folded, which is most of a row.
+select id, promotion, model, environment, version, digest, coalesce(from_version, 0), from_digest, plan, state, step,
+       paused, hold, coalesce((extract(epoch from step_since) * 1000)::bigint, 0), null, null, outcome, requested_by,
+       (extract(epoch from created) * 1000)::bigint
+from rollout where id = $1
+
 -- name: rollout_find_active
 select id from rollout where model = $1 and environment = $2 and ended is null
 

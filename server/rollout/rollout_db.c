@@ -139,7 +139,7 @@ int rollout_load(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, bool loc
 int rollout_peek(struct mlc_ctx *ctx, struct db_tx *tx, const char *id, struct rollout *ret)
 {
         _cleanup_(db_rows_done) struct db_rows rows = {0};
-        int e = db_run(tx, SQL_ROLLOUT_READ, &rows, DB_TEXT(id));
+        int e = db_run(tx, SQL_ROLLOUT_PEEK, &rows, DB_TEXT(id));
 
         if (e < 0)
                 return e;

@@ -272,7 +272,7 @@ static int inbox_item(struct mlc_ctx *ctx, struct db_tx *tx, const struct db_row
         struct mlc_statement unused;
         json_t *who;
         int rule = -1;
-        int e = rollout_load(ctx, tx, db_text(rows, i, 0), false, &r);
+        int e = rollout_peek(ctx, tx, db_text(rows, i, 0), &r);
 
         if (e == 0)
                 e = facts(ctx, tx, &r, &unused, &rules);
