@@ -421,8 +421,7 @@ static const struct cli_option ROLLBACK_OPTIONS[] = {
 };
 
 const struct cli_command CMD_APPROVE[] = {
-        {"approve", "ID", 1, 1,
-         "sign for a promotion (p142), change (c5) or rollout step (r17)",
+        {"approve", "ID", 1, 1, "sign for a promotion (p142), change (c5) or rollout step (r17)",
          "Fetches the evidence, computes the verdict and the statement here again, and refuses\n"
          "when the server says anything else. Shows what is signed: model, digest, from and to,\n"
          "the checks, the difference to what is live. Asks on a terminal; without one it signs.\n"
