@@ -217,6 +217,7 @@ def test_pid_file_of_a_number_that_another_process_has_now(make_server):
 def test_postgres_killed(make_server):
     server = up(make_server())
     pid = postmaster(server)
+    process.wait_until(lambda: events(server, "leader.gained"), 30, "it leads")
     os.kill(pid, signal.SIGKILL)
     process.wait_until(lambda: postmaster(server) not in (None, pid), 30, "a new postmaster")
     process.wait_until(lambda: len(events(server, "leader.gained")) >= 2, 30, "it leads again")
